@@ -1,0 +1,45 @@
+"""uWASP: WebSockets for any WSGI application on uWSGI."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from uwasp.exceptions import ConfigurationError, ConnectionClosed, HandlerNotFound, UwaspError
+from uwasp.handler import Handler
+from uwasp.listener import Listener
+from uwasp.middleware import WebSocketMiddleware
+from uwasp.server import Server
+from uwasp.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from uwasp_gevent import GeventHandler as GeventHandler
+    from uwasp_threads import ThreadHandler as ThreadHandler
+
+__all__ = [
+    "ConfigurationError",
+    "ConnectionClosed",
+    "Handler",
+    "HandlerNotFound",
+    "Listener",
+    "Server",
+    "UwaspError",
+    "WebSocket",
+    "WebSocketMiddleware",
+]
+
+__version__ = "0.1.0"
+
+# Handlers of distributions of their own, imported on first use: name -> (module, distribution).
+_ELSEWHERE = {"ThreadHandler": ("uwasp_threads", "uwasp-threads"), "GeventHandler": ("uwasp_gevent", "uwasp-gevent")}
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, distribution = _ELSEWHERE[name]
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise  # it is installed, and something that it needs is not
+        raise ImportError(f"{name} is in a package of its own: pip install {distribution}", name=module) from None

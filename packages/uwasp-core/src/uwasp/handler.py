@@ -1,0 +1,105 @@
+"""The interface of a handler, and how one is found by its name.
+
+A handler schedules: it decides in which thread or greenlet what arrives on a connection is read and the server's
+methods are called. It does so on the pieces of `uwasp.listener`. The core knows no handler but through this module.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from uwasp.exceptions import ConfigurationError, HandlerNotFound
+
+if TYPE_CHECKING:
+    from uwasp.server import ServerInterface
+    from uwasp.websocket import WebSocket
+
+__all__ = ["ENTRY_POINT_GROUP", "Handler", "find_handler"]
+
+ENTRY_POINT_GROUP = "uwasp.handlers"
+
+# The handlers that we publish, for the error message only: name in the group -> distribution.
+PUBLISHED = {"threads": "uwasp-threads", "gevent": "uwasp-gevent"}
+
+
+class Handler(ABC):
+    """Schedules one connection for its server.
+
+    Args:
+        ws: the connection. It is not open before `handle` is called.
+        server: the user's server object for it.
+    """
+
+    def __init__(self, ws: WebSocket, server: ServerInterface) -> None:
+        self.ws = ws
+        self.server = server
+
+    @classmethod
+    def check(cls) -> None:
+        """Called when the application is loaded; a handler that cannot run in this process refuses here.
+
+        Raises:
+            ConfigurationError: the message names the option to set.
+        """
+
+    @abstractmethod
+    def handle(self, environ: dict[str, Any], protocol_name: str | None = None) -> Iterable[bytes]:
+        """Handle the connection, which has been taken over from the WSGI server and is open.
+
+        Runs in the WSGI server's own thread or greenlet, which is free for the next request once this returns.
+
+        Args:
+            environ: the WSGI environ of the request.
+            protocol_name: the subprotocol that the handshake agreed on, if any (RFC 6455 §1.9).
+
+        Returns:
+            What the WSGI server gets as the response's body: empty, as the connection is no longer its own.
+        """
+
+
+def find_handler(name: str) -> type[Handler]:
+    """The handler class that an installed distribution offers under `name` in the entry-point group `uwasp.handlers`.
+
+    Raises:
+        HandlerNotFound: no distribution offers the name, or several do.
+        ConfigurationError: what the entry point names cannot be imported, or is no handler.
+    """
+    group = entry_points(group=ENTRY_POINT_GROUP)
+    # An editable installation can be seen twice on sys.path; one and the same value is no conflict.
+    found = {(_distribution(entry), entry.value): entry for entry in group if entry.name == name}
+    if not found:
+        installed = ", ".join(repr(known) for known in sorted({entry.name for entry in group})) or "none"
+        hint = f"; try: pip install {PUBLISHED[name]}" if name in PUBLISHED else ""
+        raise HandlerNotFound(f"no handler named {name!r} is installed (installed: {installed}){hint}")
+    if len(found) > 1:
+        claims = " and ".join(f"{distribution} ({value})" for distribution, value in sorted(found))
+        raise HandlerNotFound(
+            f"more than one distribution offers a handler named {name!r}: {claims}; "
+            "uninstall all but one, or pass the class itself as handler_class"
+        )
+    ((distribution, value),) = found
+    try:
+        handler_class = found[distribution, value].load()
+    except Exception as error:
+        raise ConfigurationError(
+            f"the handler {name!r} of {distribution} ({value}) cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    return check_handler_class(handler_class, f"the handler {name!r} of {distribution} ({value})")
+
+
+def check_handler_class(handler_class: Any, called: str) -> type[Handler]:
+    """Return `handler_class` if it is a class with a method `handle`.
+
+    Raises:
+        ConfigurationError: it is something else; `called` is what the message calls it.
+    """
+    if not isinstance(handler_class, type) or not callable(getattr(handler_class, "handle", None)):
+        raise ConfigurationError(f"{called} is not a class with a method handle: {handler_class!r}")
+    return handler_class
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else "an unnamed distribution"

@@ -1,0 +1,400 @@
+"""The frame protocol of RFC 6455, from its section 5 to its section 7, as seen by a server.
+
+Bytes in, messages and bytes out: everything here works on values alone. This module must never know a socket, a
+thread, a greenlet or uWSGI. All that the rules of the RFC decide is decided here, and what has been decided for a
+connection is in the attributes of its `FrameProtocol`.
+
+The loop over complete small frames, `FrameProtocol._parse`, is the hot path of the whole library.
+"""
+
+from __future__ import annotations
+
+import codecs
+from enum import IntEnum
+
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a websockets without its C extension: correct all the same, and slow
+    from websockets.utils import apply_mask
+
+__all__ = ["CloseCode", "FrameProtocol", "Opcode", "State"]
+
+
+class Opcode(IntEnum):
+    """RFC 6455 §5.2."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+class CloseCode(IntEnum):
+    """The close codes that uWASP itself uses (RFC 6455 §7.4.1)."""
+
+    NORMAL_CLOSURE = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    NO_STATUS_RECEIVED = 1005
+    ABNORMAL_CLOSURE = 1006
+    INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+
+
+class State(IntEnum):
+    """What the bytes received so far have led to. Only OPEN reads on; the other two are final."""
+
+    OPEN = 0
+    CLOSE_RECEIVED = 1
+    FAILED = 2
+
+
+FIN = 0x80
+MASK = 0x80
+RSV1, RSV2, RSV3 = 0x40, 0x20, 0x10
+RESERVED_BITS = RSV1 | RSV2 | RSV3
+
+FINAL_TEXT = FIN | Opcode.TEXT
+FINAL_BINARY = FIN | Opcode.BINARY
+# The second byte of a masked frame whose length fits in it: MASK + 0 to MASK + 125.
+SHORTEST, SHORTEST_EXTENDED = MASK, MASK | 126
+MASK_SIZE = 4
+
+# The head of a server's frame with a payload of at most 125 bytes, made once for every length.
+SHORT_TEXT_HEADS = tuple(bytes((FINAL_TEXT, length)) for length in range(126))
+SHORT_BINARY_HEADS = tuple(bytes((FINAL_BINARY, length)) for length in range(126))
+
+_UTF8Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class _Violation(Exception):
+    """The peer broke a rule: the connection must be failed with this code (RFC 6455 §7.1.7)."""
+
+    def __init__(self, code: CloseCode, reason: str) -> None:
+        self.code = code
+        self.reason = reason
+
+
+class _Frame:
+    """A data frame whose head has been read and whose payload is still arriving."""
+
+    __slots__ = ("fin", "mask", "remaining")
+
+    def __init__(self, fin: bool, mask: bytes, remaining: int) -> None:
+        self.fin = fin
+        self.mask = mask
+        self.remaining = remaining
+
+    def unmask(self, data: bytes) -> bytes:
+        """Unmask the next part of the payload (RFC 6455 §5.3)."""
+        part = apply_mask(data, self.mask)
+        self.remaining -= len(part)
+        turn = len(part) % MASK_SIZE
+        self.mask = self.mask[turn:] + self.mask[:turn]
+        return part
+
+
+class _Message:
+    """A data message that is still arriving, in one frame or several (RFC 6455 §5.4)."""
+
+    __slots__ = ("decoder", "fragments", "parts", "size")
+
+    def __init__(self, opcode: int) -> None:
+        self.decoder = _UTF8Decoder() if opcode == Opcode.TEXT else None
+        self.parts: list[str | bytes] = []
+        self.size = 0  # bytes announced by the heads of the frames so far
+        self.fragments = 0
+
+    def append(self, part: bytes, last: bool) -> None:
+        """Take the next part of the payload; text is checked at once, to refuse the first wrong byte (§8.1)."""
+        if self.decoder is not None:
+            text = self.decoder.decode(part, last)
+            if text:
+                self.parts.append(text)
+        elif part:
+            self.parts.append(part)
+
+    def join(self) -> str | bytes:
+        """The whole message; joining once keeps the cost of any number of parts linear."""
+        if self.decoder is not None:
+            return "".join(self.parts)  # type: ignore[arg-type]
+        return b"".join(self.parts)  # type: ignore[arg-type]
+
+
+class FrameProtocol:
+    """One connection's frames: `receive` reads the client's, the `encode_*` methods write the server's.
+
+    Args:
+        max_message_size: the largest message that is accepted, in bytes of payload (default 1 MiB); a larger one
+            fails the connection with 1009, as soon as a frame announces it.
+        max_fragments: the largest number of frames that one message may come in (default 131,072); more fail the
+            connection with 1008.
+
+    Attributes:
+        state: what the bytes received so far have led to.
+        close_code: once `state` is CLOSE_RECEIVED, the code of the client's close frame (1005 if it had none); once
+            it is FAILED, the code to fail the connection with. 0 before.
+        close_reason: the reason that goes with it.
+        replies: frames that RFC 6455 has the server send at once, pongs; the caller sends and clears them.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_frame",
+        "_message",
+        "close_code",
+        "close_reason",
+        "max_fragments",
+        "max_message_size",
+        "replies",
+        "state",
+    )
+
+    def __init__(self, max_message_size: int = 2**20, max_fragments: int = 2**17) -> None:
+        self.max_message_size = max_message_size
+        self.max_fragments = max_fragments
+        self.state = State.OPEN
+        self.close_code = 0
+        self.close_reason = ""
+        self.replies: bytes | bytearray = b""
+        self._buffer = b""  # what has been read of a frame's head, or of a control frame
+        self._frame: _Frame | None = None
+        self._message: _Message | None = None
+
+    # Reading
+
+    def receive(self, data: bytes) -> list[str | bytes]:
+        """Read what the client sent and return the messages that it completes, in order.
+
+        Frames that follow a close frame or a violation are not looked at. Messages before it are returned.
+
+        Args:
+            data: bytes as they came from the connection, cut anywhere.
+        """
+        messages: list[str | bytes] = []
+        if self.state is not State.OPEN:
+            return messages
+        try:
+            self._parse(data, messages)
+        except _Violation as violation:
+            self._fail(violation.code, violation.reason)
+        except UnicodeDecodeError:
+            self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
+        return messages
+
+    def _parse(self, data: bytes, messages: list[str | bytes]) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        position = 0
+        end = len(data)
+        if self._frame is not None:
+            position = self._continue_frame(data, 0, messages)
+        in_message = self._message is not None
+        largest = self.max_message_size
+        while position < end:
+            # Almost every frame is a short message, unfragmented and complete.
+            if end - position >= 2 + MASK_SIZE and not in_message:
+                first = data[position]
+                second = data[position + 1]
+                stop = position + second - (MASK - 2 - MASK_SIZE)
+                if (
+                    (first == FINAL_TEXT or first == FINAL_BINARY)
+                    and SHORTEST <= second < SHORTEST_EXTENDED
+                    and stop <= end
+                    and second - MASK <= largest
+                ):
+                    start = position + 2 + MASK_SIZE
+                    payload = apply_mask(data[start:stop], data[position + 2 : start])
+                    messages.append(payload.decode() if first == FINAL_TEXT else payload)
+                    position = stop
+                    continue
+            following = self._parse_frame(data, position, messages)
+            if following == position or self.state is not State.OPEN:
+                break
+            position = following
+            in_message = self._message is not None
+        else:
+            return
+        if self.state is State.OPEN:
+            self._buffer = data[position:]
+
+    def _parse_frame(self, data: bytes, position: int, messages: list[str | bytes]) -> int:
+        """Read any frame, by RFC 6455 §5.2, and return where the next begins, or `position` if more must arrive."""
+        available = len(data) - position
+        first = data[position]
+        opcode = first & 0x0F
+        if first & RESERVED_BITS:
+            raise _Violation(CloseCode.PROTOCOL_ERROR, "reserved bit set without an extension that defines it")
+        if available < 2:
+            return position
+        second = data[position + 1]
+        if not second & MASK:  # §5.1
+            raise _Violation(CloseCode.PROTOCOL_ERROR, "frame from a client without a mask")
+        length = second & 0x7F
+        start = position + 2 + MASK_SIZE
+        if opcode >= Opcode.CLOSE:
+            self._check_control_frame(opcode, first & FIN != 0, length)
+        else:
+            self._check_data_frame(opcode)
+        if length == 126:
+            start += 2
+            if available < 4:
+                return position
+            length = int.from_bytes(data[position + 2 : position + 4], "big")
+        elif length == 127:
+            start += 8
+            if available < 10:
+                return position
+            length = int.from_bytes(data[position + 2 : position + 10], "big")
+            if length >> 63:
+                raise _Violation(CloseCode.PROTOCOL_ERROR, "payload length with its most significant bit set")
+        if opcode < Opcode.CLOSE and length + (self._message.size if self._message else 0) > self.max_message_size:
+            raise _Violation(CloseCode.MESSAGE_TOO_BIG, f"message of more than {self.max_message_size} bytes")
+        if len(data) < start:
+            return position
+        mask = data[start - MASK_SIZE : start]
+        if opcode >= Opcode.CLOSE:
+            stop = start + length
+            if len(data) < stop:
+                return position
+            self._control_frame(opcode, apply_mask(data[start:stop], mask))
+            return stop
+        if self._message is None:
+            self._message = _Message(opcode)
+        message = self._message
+        message.size += length
+        message.fragments += 1
+        if message.fragments > self.max_fragments:
+            raise _Violation(CloseCode.POLICY_VIOLATION, f"message in more than {self.max_fragments} fragments")
+        self._frame = _Frame(first & FIN != 0, mask, length)
+        return self._continue_frame(data, start, messages)
+
+    def _continue_frame(self, data: bytes, position: int, messages: list[str | bytes]) -> int:
+        """Take what has arrived of the payload of `_frame` and return where it stops in `data`."""
+        frame, message = self._frame, self._message
+        assert frame is not None and message is not None
+        stop = min(position + frame.remaining, len(data))
+        part = frame.unmask(data[position:stop])
+        complete = not frame.remaining
+        message.append(part, complete and frame.fin)
+        if complete:
+            self._frame = None
+            if frame.fin:
+                self._message = None
+                messages.append(message.join())
+        return stop
+
+    def _check_data_frame(self, opcode: int) -> None:
+        """RFC 6455 §5.4: a message's frames are not interleaved with another's."""
+        if opcode == Opcode.CONTINUATION:
+            if self._message is None:
+                raise _Violation(CloseCode.PROTOCOL_ERROR, "continuation frame with nothing to continue")
+        elif opcode not in (Opcode.TEXT, Opcode.BINARY):
+            raise _Violation(CloseCode.PROTOCOL_ERROR, f"reserved opcode 0x{opcode:X}")
+        elif self._message is not None:
+            raise _Violation(CloseCode.PROTOCOL_ERROR, "new message before the last fragment of another")
+
+    def _check_control_frame(self, opcode: int, fin: bool, length: int) -> None:
+        """RFC 6455 §5.5."""
+        if opcode > Opcode.PONG:
+            raise _Violation(CloseCode.PROTOCOL_ERROR, f"reserved opcode 0x{opcode:X}")
+        if not fin:
+            raise _Violation(CloseCode.PROTOCOL_ERROR, "fragmented control frame")
+        if length > 125:
+            raise _Violation(CloseCode.PROTOCOL_ERROR, "control frame with a payload of more than 125 bytes")
+
+    def _control_frame(self, opcode: int, payload: bytes) -> None:
+        if opcode == Opcode.PING:  # §5.5.2: answered with the same payload
+            if not self.replies:
+                self.replies = bytearray()
+            self.replies += bytes((FIN | Opcode.PONG, len(payload))) + payload
+        elif opcode == Opcode.CLOSE:
+            self._close_frame(payload)
+
+    def _close_frame(self, payload: bytes) -> None:
+        """RFC 6455 §5.5.1, and §7.4 for which codes may be sent."""
+        try:
+            close = Close.parse(payload)
+        except ProtocolError as error:
+            raise _Violation(CloseCode.PROTOCOL_ERROR, str(error)) from None
+        self.state = State.CLOSE_RECEIVED
+        self.close_code = int(close.code)
+        self.close_reason = close.reason
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        self.state = State.FAILED
+        self.close_code = int(code)
+        self.close_reason = reason
+        self._frame = self._message = None
+
+    # Writing
+
+    def encode_message(self, message: str | bytes | bytearray | memoryview) -> bytes:
+        """A message as one frame: text for a `str`, binary for anything bytes-like (RFC 6455 §5.6).
+
+        Raises:
+            TypeError: it is neither.
+            UnicodeEncodeError: a `str` with a lone surrogate, which UTF-8 cannot carry.
+        """
+        if isinstance(message, str):
+            payload = message.encode()
+            if len(payload) < 126:
+                return SHORT_TEXT_HEADS[len(payload)] + payload
+            return _head(FINAL_TEXT, len(payload)) + payload
+        if not isinstance(message, bytes):
+            try:
+                message = bytes(memoryview(message))
+            except TypeError:
+                raise TypeError(
+                    f"a message is a str (sent as text) or bytes-like (sent as binary), not {type(message).__name__}"
+                ) from None
+        if len(message) < 126:
+            return SHORT_BINARY_HEADS[len(message)] + message
+        return _head(FINAL_BINARY, len(message)) + message
+
+    def encode_ping(self, data: bytes = b"") -> bytes:
+        """A ping frame.
+
+        Raises:
+            ValueError: more than 125 bytes of data (RFC 6455 §5.5).
+        """
+        if len(data) > 125:
+            raise ValueError(f"a ping carries at most 125 bytes, not {len(data)} (RFC 6455 section 5.5)")
+        return bytes((FIN | Opcode.PING, len(data))) + data
+
+    def encode_close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
+        """A close frame; with code 1005, one without a code, as in answer to such a one (RFC 6455 §7.4.1).
+
+        Raises:
+            ValueError: a code that must not be sent (§7.4), or a reason of more than 123 bytes in UTF-8 (§5.5).
+        """
+        if code == CloseCode.NO_STATUS_RECEIVED:
+            payload = b""
+        else:
+            close = Close(code, reason)
+            try:
+                close.check()
+            except ProtocolError:
+                raise ValueError(
+                    f"close code {code} must not be sent: use 1000 to 1003, 1007 to 1014 or 3000 to 4999 "
+                    "(RFC 6455 section 7.4)"
+                ) from None
+            payload = close.serialize()
+        if len(payload) > 125:
+            raise ValueError(f"a close reason is at most 123 bytes in UTF-8, not {len(payload) - 2}")
+        return bytes((FIN | Opcode.CLOSE, len(payload))) + payload
+
+
+def _head(first: int, length: int) -> bytes:
+    """The head of an unmasked frame with a payload of 126 bytes or more (RFC 6455 §5.2)."""
+    if length < 2**16:
+        return bytes((first, 126)) + length.to_bytes(2, "big")
+    return bytes((first, 127)) + length.to_bytes(8, "big")

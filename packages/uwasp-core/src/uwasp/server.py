@@ -1,0 +1,50 @@
+"""The interface of a server: the class that users write, one object of it for each connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from uwasp.websocket import WebSocket
+
+__all__ = ["Server", "ServerInterface"]
+
+
+class ServerInterface(Protocol):
+    """What a handler calls. A class that has these methods is a server, whether or not it inherits from `Server`."""
+
+    def on_open(self) -> None: ...
+
+    def on_message(self, message: str | bytes) -> None: ...
+
+    def on_close(self) -> None: ...
+
+
+class Server:
+    """Serves one connection; override what you need, every event does nothing unless overridden.
+
+    The events of one connection come one at a time and in order: `on_open` first, then a call of `on_message` for each
+    message, then `on_close`, exactly once. Different connections run in parallel.
+
+    An exception out of `on_open` or `on_message` is logged and closes this connection with code 1011.
+
+    Attributes:
+        protocols: the subprotocols that the server speaks, most preferred first (default: none). The first that the
+            client offers too is accepted and is then `ws.protocol` (RFC 6455 §1.9).
+        ws: the connection, a `WebSocket`. It may be kept and used from other threads and greenlets.
+    """
+
+    protocols: Sequence[str] = ()
+
+    def __init__(self, ws: WebSocket) -> None:
+        self.ws = ws
+
+    def on_open(self) -> None:
+        """The connection is open: messages can be sent."""
+
+    def on_message(self, message: str | bytes) -> None:
+        """A message has arrived: a `str` if the client sent text, `bytes` if it sent binary."""
+
+    def on_close(self) -> None:
+        """The connection is over, whoever closed it and however; see `ws.close_code` and `ws.close_reason`."""

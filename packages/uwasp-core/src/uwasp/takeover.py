@@ -1,0 +1,122 @@
+"""How a connection is taken over from uWSGI, and all else that concerns uWSGI: this module alone imports `uwsgi`.
+
+uWSGI answers the handshake and then believes the request to have ended. The TCP connection lives on in a duplicate of
+uWSGI's descriptor, while uWSGI's own number is pointed at /dev/null: whatever uWSGI still does with it (close it, read
+the next request of a keep-alive connection from it) cannot reach the client. Its thread or async core is free.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from uwasp.exceptions import ConfigurationError
+
+try:
+    import uwsgi
+except ImportError:  # outside uWSGI, where everything but taking over works
+    uwsgi = None
+
+__all__ = [
+    "duplicate",
+    "is_set",
+    "loop",
+    "refusal",
+    "release",
+    "running_under_uwsgi",
+    "threads_enabled",
+    "values",
+]
+
+
+def running_under_uwsgi() -> bool:
+    """Whether this process is uWSGI's, with its Python module `uwsgi`."""
+    return uwsgi is not None
+
+
+def values(option: str) -> list[str]:
+    """The values that a uWSGI option was given, an empty string for one without a value; none if it was not given."""
+    if uwsgi is None:
+        return []
+    value = uwsgi.opt.get(option, uwsgi.opt.get(option.encode()))
+    if value is None:
+        return []
+    several = value if isinstance(value, list) else [value]
+    return ["" if one is True else one.decode() if isinstance(one, bytes) else str(one) for one in several]
+
+
+def is_set(option: str) -> bool:
+    """Whether a uWSGI option was given, and not with one of the values that uWSGI takes for a no."""
+    return any(value.lower() not in ("false", "off", "no", "0") for value in values(option))
+
+
+def threads_enabled() -> bool:
+    """Whether Python threads run while uWSGI waits for requests (`--enable-threads`, which `--threads` implies)."""
+    return uwsgi is not None and bool(getattr(uwsgi, "has_threads", is_set("enable-threads") or is_set("threads")))
+
+
+def loop() -> str | None:
+    """The name of uWSGI's loop engine, such as `"gevent"`; `None` for its ordinary loop."""
+    name = getattr(uwsgi, "loop", None)
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def refusal() -> str | None:
+    """Why the connection of the current request cannot be taken over; `None` if it can be."""
+    if uwsgi is None:
+        return "this application does not run under uWSGI, whose connections uWASP takes over"
+    ports = _tls_ports()
+    if ports and _local_port(uwsgi.connection_fd()) in ports:
+        return (
+            "--https-socket ends TLS inside the worker, where the connection cannot be taken over; "
+            "use uWSGI's --https with --http-websockets, or a proxy, for TLS"
+        )
+    return None
+
+
+def duplicate() -> int:
+    """A descriptor of our own for the connection of the current request. Works only in the request's own context.
+
+    Raises:
+        OSError: none is left (EMFILE).
+    """
+    return os.dup(uwsgi.connection_fd())
+
+
+def release(start_response: Callable[..., Any], status: str, headers: Sequence[tuple[str, str]]) -> None:
+    """Answer the current request through uWSGI, at once, and take uWSGI's descriptor off the connection.
+
+    Raises:
+        ConfigurationError: `start_response` comes from a middleware that leaves out the `write` of PEP 3333.
+        OSError: the client is gone.
+    """
+    write = start_response(status, list(headers))
+    if write is None:
+        raise ConfigurationError(
+            "start_response returned None, not the write callable of PEP 3333: "
+            "put WebSocketMiddleware outside the middleware that replaces start_response"
+        )
+    write(b"")  # sends the head
+    os.dup2(_dev_null(), uwsgi.connection_fd(), inheritable=False)
+
+
+@cache
+def _dev_null() -> int:
+    return os.open(os.devnull, os.O_RDWR)
+
+
+@cache
+def _tls_ports() -> frozenset[int]:
+    """The ports on which this worker itself ends TLS."""
+    addresses = [value.split(",")[0] for option in ("https-socket", "ssl-socket") for value in values(option)]
+    return frozenset(int(port) for port in (address.rpartition(":")[2] for address in addresses) if port.isdigit())
+
+
+def _local_port(fd: int) -> int | None:
+    own = os.dup(fd)
+    with socket.socket(fileno=own) as connected:
+        name = connected.getsockname()
+    return name[1] if isinstance(name, tuple) else None

@@ -1,0 +1,125 @@
+"""`WebSocket`: what a server holds of its connection, and all that it needs to know of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uwasp.connection import Connection
+
+__all__ = ["WebSocket"]
+
+# What in an environ belongs to the request, which has ended when the connection is taken over.
+_OF_THE_REQUEST = frozenset(
+    {
+        "wsgi.input",
+        "wsgi.errors",
+        "wsgi.file_wrapper",
+        "x-wsgiorg.fdevent.readable",
+        "x-wsgiorg.fdevent.writable",
+        "x-wsgiorg.fdevent.timeout",
+    }
+)
+
+
+class WebSocket:
+    """One WebSocket connection, for its server and for everybody to whom the server gives it.
+
+    The methods may be called from any thread or greenlet of the process, at any time after `on_open` was called.
+
+    Attributes:
+        environ: the WSGI environ of the handshake's request, a `dict`, less the streams of that request.
+        path: the path of the request within the application, decoded from UTF-8, such as `"/echo"`.
+        protocol: the subprotocol that the handshake agreed on, a `str`, or `None` (RFC 6455 §1.9).
+    """
+
+    __slots__ = ("__weakref__", "_connection", "environ", "path", "protocol")
+
+    def __init__(self, environ: dict[str, Any], path: str, protocol: str | None = None) -> None:
+        self.environ = {name: value for name, value in environ.items() if name not in _OF_THE_REQUEST}
+        self.path = path
+        self.protocol = protocol
+        self._connection: Connection | None = None
+
+    def send(self, message: str | bytes | bytearray | memoryview) -> None:
+        """Send a message: a `str` as text, anything bytes-like as binary (RFC 6455 §5.6).
+
+        Raises:
+            ConnectionClosed: the connection is closed or closing; the error has its code and reason.
+            TypeError: the message is neither `str` nor bytes-like. The connection goes on.
+            UnicodeEncodeError: a `str` with a lone surrogate, which UTF-8 cannot carry. The connection goes on.
+        """
+        self.connection.send(message)
+
+    def ping(self, data: bytes = b"") -> None:
+        """Send a ping, which the client answers by itself (RFC 6455 §5.5.2).
+
+        Args:
+            data: at most 125 bytes.
+
+        Raises:
+            ConnectionClosed: the connection is closed or closing.
+            ValueError: too much data.
+        """
+        self.connection.ping(data)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection (RFC 6455 §7.1.2). Does nothing if it is closed or closing.
+
+        Messages that `on_message` has not been given yet are dropped. `on_close` is called, soon, by a consumer.
+        The client has 10 s to answer, then the connection is cut.
+
+        Args:
+            code: the close code (§7.4): 1000 to 1003, 1007 to 1014, or 3000 to 4999 for your own purposes.
+            reason: at most 123 bytes in UTF-8.
+
+        Raises:
+            ValueError: a code that must not be sent, or a longer reason.
+        """
+        self.connection.close(code, reason)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed or closing, so that nothing can be sent any more."""
+        return not self.connection.open
+
+    @property
+    def close_code(self) -> int | None:
+        """The code of the close frame that came first, from either side (RFC 6455 §7.4).
+
+        1005 for a close frame without a code, 1006 for a connection that was lost without a close frame, `None` while
+        there has been neither.
+        """
+        return self.connection.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """The reason that came with `close_code`, empty if there was none (RFC 6455 §7.1.6)."""
+        return self.connection.close_reason
+
+    def fileno(self) -> int:
+        """The descriptor of the socket, -1 once it is closed. Look at it; to read or write it breaks the connection."""
+        return self.connection.fd
+
+    @property
+    def connection(self) -> Connection:
+        """For handlers: the connection, which exists once it has been taken over from the WSGI server.
+
+        Raises:
+            RuntimeError: it is not open yet.
+        """
+        if self._connection is None:
+            raise RuntimeError("the connection is not open while the server object is being made; use it from on_open")
+        return self._connection
+
+    @connection.setter
+    def connection(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        if self._connection is None:
+            state = "connecting"
+        elif self._connection.open:
+            state = "open"
+        else:
+            state = f"closed {self._connection.close_code}"
+        return f"<{type(self).__name__} {self.path} {state}>"

@@ -1,0 +1,93 @@
+"""The greenlets of one process: the hub watches the listener, and consumer greenlets run the servers' methods.
+
+The watcher's callback runs in the hub. It reads what has arrived, then switches into a consumer greenlet. That comes
+back to the callback in two cases: there is nothing left to do, and the consumer waits for more; or its server waits
+for something, as greenlets do by switching to the hub. In the second case the callback goes on with another consumer.
+So a consumer needs no wake-up of its own, and one that is blocked is not missed.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import Any
+
+import gevent
+from gevent.monkey import get_original, is_module_patched
+from uwasp import Listener
+from uwasp.poller import Poller, SelectorPoller
+
+__all__ = ["Greenlets"]
+
+READ = 1  # libev's name for a watcher's event
+
+
+class Greenlets:
+    """Has the current hub watch a listener of its own.
+
+    Args:
+        max_consumers: the largest number of consumer greenlets, at least 1.
+    """
+
+    def __init__(self, max_consumers: int) -> None:
+        if max_consumers < 1:
+            raise ValueError(f"max_consumers is at least 1, not {max_consumers!r}")
+        self.listener = Listener(_unpatched_poller(), get_original("threading", "Lock"))
+        self._max_consumers = max_consumers
+        self._hub = gevent.get_hub()
+        self._waiting: list[gevent.Greenlet[..., Any]] = []
+        self._consumers = 0
+        self._timer = self._hub.loop.timer(0)
+        self._timer_due: float | None = None
+        self._watcher = self._hub.loop.io(self.listener.poller.fileno(), READ)
+        self._watcher.start(self._poll)
+
+    def _poll(self) -> None:
+        """In the hub: something is ready, or a timer of the listener is due."""
+        listener = self.listener
+        listener.poll(0)
+        self._run_consumers()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due = self.listener.next_due
+        if due == self._timer_due:
+            return
+        self._timer.stop()
+        self._timer_due = due
+        if due is not None:
+            self._timer = self._hub.loop.timer(max(0.0, due - time.monotonic()))
+            self._timer.start(self._poll)
+
+    def _run_consumers(self) -> None:
+        ready = self.listener.ready
+        while ready:
+            if self._waiting:
+                consumer = self._waiting.pop()
+            elif self._consumers < self._max_consumers:
+                consumer = gevent.Greenlet(self._consume)
+                self._consumers += 1
+            else:
+                return  # each takes from `ready` when its server is done
+            consumer.switch()
+
+    def _consume(self) -> None:
+        ready = self.listener.ready
+        me = gevent.getcurrent()
+        try:
+            while True:
+                while ready:
+                    ready.popleft().consume()
+                self._waiting.append(me)
+                self._hub.switch()
+        finally:  # killed, or its server raised something that is no Exception
+            self._consumers -= 1
+            if me in self._waiting:
+                self._waiting.remove(me)
+
+
+def _unpatched_poller() -> Poller:
+    """The platform's poller, also where gevent's monkey-patching has removed epoll from `select`."""
+    if hasattr(select, "epoll") or is_module_patched("select"):
+        return get_original("select", "epoll")()  # type: ignore[no-any-return]
+    return SelectorPoller()

@@ -1,0 +1,66 @@
+"""`GeventHandler`, and where it refuses to run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from uwasp import ConfigurationError, Handler, WebSocket, takeover
+from uwasp.server import ServerInterface
+
+from uwasp_gevent.greenlets import Greenlets
+
+__all__ = ["GeventHandler"]
+
+logger = logging.getLogger("uwasp.gevent")
+
+
+class GeventHandler(Handler):
+    """Handles connections on uWSGI's gevent loop, with greenlets that all connections of a process share.
+
+    An idle connection costs no greenlet. A server that blocks, in gevent's way, keeps one greenlet; another takes its
+    place for the other connections.
+
+    Attributes:
+        max_consumers: the largest number of consumer greenlets in a process (default: 1,000). So many servers can
+            block at once before others wait for them. To set it, derive a class with another value and pass that.
+    """
+
+    max_consumers: ClassVar[int] = 1000
+
+    _greenlets: ClassVar[dict[tuple[type[GeventHandler], int], Greenlets]] = {}
+
+    def __init__(self, ws: WebSocket, server: ServerInterface) -> None:
+        super().__init__(ws, server)
+        self._own_greenlets = self._of_this_process()
+
+    @classmethod
+    def check(cls) -> None:
+        """Refuse a process without uWSGI's gevent loop.
+
+        Raises:
+            ConfigurationError: uWSGI runs another loop.
+        """
+        if not takeover.running_under_uwsgi():
+            return
+        if takeover.loop() != "gevent":
+            raise ConfigurationError(
+                f"{cls.__name__} needs uWSGI's gevent loop: add --gevent N (gevent = N in an ini file), "
+                'or pass handler_class="threads" (pip install uwasp-threads)'
+            )
+
+    def handle(self, environ: dict[str, Any], protocol_name: str | None = None) -> Iterable[bytes]:
+        """Hand the connection to the hub; the uWSGI core and greenlet of the request are free again."""
+        self._own_greenlets.listener.add(self.ws, self.server)
+        return []
+
+    @classmethod
+    def _of_this_process(cls) -> Greenlets:
+        """Made at a process's first connection: uWSGI forks after the application is loaded."""
+        key = cls, os.getpid()
+        greenlets = cls._greenlets.get(key)
+        if greenlets is None:
+            greenlets = cls._greenlets[key] = Greenlets(cls.max_consumers)
+        return greenlets
