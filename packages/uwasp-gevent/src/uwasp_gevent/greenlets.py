@@ -43,7 +43,7 @@ class Greenlets:
         self._watcher.start(self._poll)
 
     def _poll(self) -> None:
-        """In the hub: something is ready, or a timer of the listener is due."""
+        """In the hub: something is ready."""
         listener = self.listener
         listener.poll(0)
         self._run_consumers()
@@ -57,7 +57,11 @@ class Greenlets:
         self._timer_due = due
         if due is not None:
             self._timer = self._hub.loop.timer(max(0.0, due - time.monotonic()))
-            self._timer.start(self._poll)
+            self._timer.start(self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer_due = None  # the loop's clock lags behind: what is not quite due is waited for once more
+        self._poll()
 
     def _run_consumers(self) -> None:
         ready = self.listener.ready

@@ -1,0 +1,152 @@
+"""The application that the tests in this folder run on real uWSGI: one server for each behaviour.
+
+UWASP_HANDLER names the handler; UWASP_OPTIONS is JSON, further keywords of the middleware; UWASP_PATCH=1 has gevent
+patch the standard library first, as many applications do.
+"""
+
+from __future__ import annotations
+
+import os
+
+if os.environ.get("UWASP_PATCH"):
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import json
+import logging
+import threading
+from typing import Any
+
+from uwasp import ConnectionClosed, Server, WebSocket, WebSocketMiddleware
+
+logging.basicConfig(level="DEBUG", format="%(name)s %(levelname)s %(message)s")
+logger = logging.getLogger("application")
+
+if os.environ["UWASP_HANDLER"] == "gevent":
+    from gevent import sleep
+else:
+    from time import sleep
+
+rooms: dict[str, WebSocket] = {}
+
+
+class Echo(Server):
+    def on_message(self, message):
+        self.ws.send(message)
+
+
+class Lifecycle(Server):
+    """Logs its events, and does what its messages say."""
+
+    def __init__(self, ws):
+        super().__init__(ws)
+        self.seen: list[str] = []
+
+    def note(self, event):
+        self.seen.append(event)
+        logger.info("%s %s", self.ws.environ["QUERY_STRING"], event)
+
+    def on_open(self):
+        self.note("open")
+        rooms[self.ws.environ["QUERY_STRING"]] = self.ws
+        if self.ws.environ["QUERY_STRING"] == "raise-in-open":
+            raise RuntimeError("raised in on_open")
+
+    def on_message(self, message):
+        self.note(f"message {message}")
+        word, _, rest = str(message).partition(" ")
+        if word == "raise":
+            raise RuntimeError("raised in on_message")
+        elif word == "close":
+            code, _, reason = rest.partition(" ")
+            self.ws.close(int(code), reason)
+        elif word == "send-after-close":
+            self.ws.close(4000, "over")
+            try:
+                self.ws.send("too late")
+            except ConnectionClosed as error:
+                self.note(f"ConnectionClosed {error.code} {error.reason}")
+        elif word == "wrong-type":
+            try:
+                self.ws.send(12)
+            except TypeError as error:
+                self.ws.send(f"TypeError {error}")
+        elif word == "bytes-likes":
+            self.ws.send(bytearray(b"bytearray"))
+            self.ws.send(memoryview(b"-memoryview-")[1:-1])
+        elif word == "sleep":
+            sleep(float(rest))
+            self.ws.send(f"slept {rest}")
+        elif word == "ping":
+            self.ws.ping(rest.encode())
+        elif word == "to":
+            to, _, text = rest.partition(" ")
+            rooms[to].send(text)
+        elif word == "from-thread":
+            threading.Thread(target=self.ws.send, args=(rest,)).start()
+        elif word == "threads":
+            self.ws.send(" ".join(sorted(thread.name for thread in threading.enumerate())))
+        elif word == "describe":
+            ws = self.ws
+            self.ws.send(json.dumps([ws.path, ws.protocol, ws.closed, ws.close_code, ws.fileno() > 2]))
+        else:
+            self.ws.send(message)
+
+    def on_close(self):
+        self.note(f"close {self.ws.close_code} {self.ws.close_reason}".rstrip())
+        rooms.pop(self.ws.environ["QUERY_STRING"], None)
+        if self.ws.environ["QUERY_STRING"] == "raise-in-close":
+            raise RuntimeError("raised in on_close")
+
+
+class Subprotocols(Server):
+    protocols = ("chat.v2", "chat.v1")
+
+    def on_open(self):
+        self.ws.send(f"protocol {self.ws.protocol}")
+
+
+class OnlyTheMethods:
+    """A server that does not inherit."""
+
+    def __init__(self, ws):
+        self.ws = ws
+
+    def on_open(self):
+        self.ws.send("open")
+
+    def on_message(self, message):
+        self.ws.send(f"got {message}")
+
+    def on_close(self):
+        logger.info("only-the-methods closed")
+
+
+class Unmakeable(Server):
+    def __init__(self, ws):
+        raise RuntimeError("raised in __init__")
+
+
+def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """The wrapped application: says what was asked, and pushes to a WebSocket from an ordinary request."""
+    body = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}".encode()
+    if environ["PATH_INFO"].startswith("/push/"):
+        rooms[environ["PATH_INFO"].removeprefix("/push/")].send("pushed")
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+application = WebSocketMiddleware(
+    plain,
+    os.environ["UWASP_HANDLER"],
+    [
+        ("/echo", Echo),
+        ("/life", Lifecycle),
+        ("/subprotocols", Subprotocols),
+        ("/methods", OnlyTheMethods),
+        ("/unmakeable", Unmakeable),
+        ("/wörld", Echo),
+    ],
+    **json.loads(os.environ.get("UWASP_OPTIONS", "{}")),
+)

@@ -1,0 +1,65 @@
+"""After the handshake uWSGI's thread or core is free: what that is worth, and that it holds."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from urllib.request import urlopen
+
+from raw import RawClient, frame
+from websockets.sync.client import connect
+
+CONNECTIONS = 500
+
+
+def test_500_connections_on_a_few_cores_all_echo_while_http_is_served(serve):
+    """Ten async cores of gevent, or two threads: uWSGI's own functions would end at that number."""
+    uwsgi = serve()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(uwsgi.port)) for _ in range(CONNECTIONS)]
+        for turn in range(3):
+            for number, client in enumerate(clients):
+                client.send(frame(1, f"{turn} {number}".encode()))
+            with urlopen(f"http://{uwsgi.address}/page", timeout=10) as response:
+                assert response.read() == b"GET /page"
+            for number, client in enumerate(clients):
+                assert client.recv().data == f"{turn} {number}".encode()
+
+
+def test_an_idle_connection_costs_no_thread(serve, handler):
+    uwsgi = serve()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(f"{uwsgi.url}/life?{number}")) for number in range(50)]
+        clients[0].send("threads")
+        names = str(clients[0].recv(10)).split()
+    ours = [name for name in names if name.startswith("uwasp-")]
+    if handler == "gevent":
+        assert ours == []
+    else:
+        assert "uwasp-listener" in ours
+        assert 1 <= len([name for name in ours if name.startswith("uwasp-consumer-")]) < 10
+
+
+def test_consumers_grow_with_the_servers_that_block(serve, handler):
+    """Twenty servers block for a second at the same time, and all are done after much less than twenty."""
+    import time
+
+    uwsgi = serve()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(f"{uwsgi.url}/life?{number}")) for number in range(20)]
+        begin = time.monotonic()
+        for client in clients:
+            client.send("sleep 1")
+        for client in clients:
+            assert client.recv(30) == "slept 1"
+        assert time.monotonic() - begin < 10
+
+
+def test_what_uwsgi_does_next_never_reaches_the_client(serve, handler):
+    """uWSGI reads on after a request where connections are kept alive, and closes its descriptor elsewhere."""
+    uwsgi = serve(kind="http11-socket" if handler == "threads" else "http-socket")
+    with connect(f"{uwsgi.url}/echo") as client:
+        for number in range(200):
+            with urlopen(f"http://{uwsgi.address}/{number}", timeout=10) as response:
+                response.read()
+            client.send(str(number))
+            assert client.recv(10) == str(number)
