@@ -15,6 +15,7 @@ from pathlib import Path
 
 START_TIMEOUT = 30.0  # seconds; a machine under load is slow
 STOP_TIMEOUT = 20.0
+STOP_ATTEMPTS = 5
 
 # The options that give each handler of ours what it needs.
 LOOP_OPTIONS: dict[str, tuple[str, ...]] = {"threads": ("--threads", "2"), "gevent": ("--gevent", "10")}
@@ -79,15 +80,20 @@ class Process:
             raise AssertionError(f"{error}; the output is:\n{self.output}") from None
 
     def stop(self, with_signal: int = signal.SIGINT) -> int:
-        """End it; the processes that it started end with it."""
-        if self.popen.poll() is None:
-            self.popen.send_signal(with_signal)
-        try:
-            return self.popen.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.popen.pid, signal.SIGKILL)
-            self.popen.wait()
-            raise AssertionError(f"did not stop:\n{self.output}") from None
+        """End it; the processes that it started end with it.
+
+        The signal is repeated: uWSGI's master does not hear one that comes while it is starting.
+        """
+        for _ in range(STOP_ATTEMPTS):
+            if self.popen.poll() is None:
+                self.popen.send_signal(with_signal)
+            try:
+                return self.popen.wait(STOP_TIMEOUT / STOP_ATTEMPTS)
+            except subprocess.TimeoutExpired:
+                continue
+        os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+        raise AssertionError(f"did not stop:\n{self.output}")
 
 
 class Uwsgi(Process):

@@ -118,6 +118,10 @@ class _Message:
             text = self.decoder.decode(part, last)
             if text:
                 self.parts.append(text)
+            undecoded = self.decoder.getstate()[0]
+            if undecoded[:1] == b"\xed" and undecoded[1:] >= b"\xa0":
+                # The codec waits for one byte more, which could only make it a surrogate.
+                raise _Violation(CloseCode.INVALID_DATA, "invalid UTF-8")
         elif part:
             self.parts.append(part)
 

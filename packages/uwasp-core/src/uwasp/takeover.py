@@ -54,8 +54,11 @@ def is_set(option: str) -> bool:
 
 
 def threads_enabled() -> bool:
-    """Whether Python threads run while uWSGI waits for requests (`--enable-threads`, which `--threads` implies)."""
-    return uwsgi is not None and bool(getattr(uwsgi, "has_threads", is_set("enable-threads") or is_set("threads")))
+    """Whether Python threads run while uWSGI waits for requests.
+
+    From uWSGI 2.0.27 on they do; before, with `--enable-threads`, which `--threads` implies.
+    """
+    return uwsgi is not None and bool(uwsgi.has_threads)
 
 
 def loop() -> str | None:

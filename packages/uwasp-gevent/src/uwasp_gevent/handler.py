@@ -50,6 +50,11 @@ class GeventHandler(Handler):
                 f"{cls.__name__} needs uWSGI's gevent loop: add --gevent N (gevent = N in an ini file), "
                 'or pass handler_class="threads" (pip install uwasp-threads)'
             )
+        if takeover.values("http11-socket"):
+            logger.warning(
+                "uWSGI's gevent loop does not serve --http11-socket: its second request on a kept connection hangs, "
+                "or ends the worker, with or without WebSockets; use --http-socket"
+            )
 
     def handle(self, environ: dict[str, Any], protocol_name: str | None = None) -> Iterable[bytes]:
         """Hand the connection to the hub; the uWSGI core and greenlet of the request are free again."""

@@ -1,0 +1,112 @@
+"""What cannot work is refused when the application is loaded, with the option that is missing; or with a 501."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from processes import STOP_TIMEOUT, listening_socket, not_installed, uwsgi_program
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+
+def refused(serve, *options, loop, **keywords):
+    """Start a uWSGI that does not get as far as a worker, and return what it says."""
+    uwsgi = serve(*options, loop=loop, wait=False, **keywords)
+    uwsgi.popen.wait(STOP_TIMEOUT)
+    return uwsgi.output
+
+
+def test_the_gevent_handler_without_the_gevent_loop(serve, handler):
+    if handler != "gevent":
+        pytest.skip("the gevent handler's loop")
+    output = refused(serve, loop=())
+    assert "uwasp.exceptions.ConfigurationError: GeventHandler needs uWSGI's gevent loop: add --gevent N" in output
+
+
+@pytest.fixture(scope="module")
+def uwsgi_with_threads_off(tmp_path_factory):
+    """The last uWSGI whose default is to run no Python threads; Debian's is as old. From 2.0.27 on they always run."""
+    if sys.version_info >= (3, 13):
+        pytest.skip("pyuwsgi 2.0.26 has no wheel for this Python")
+    folder = tmp_path_factory.mktemp("older")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), "pyuwsgi==2.0.26"]
+    subprocess.run(install, check=True)
+    return folder
+
+
+def test_the_thread_handler_where_uwsgi_runs_no_threads(serve, handler, uwsgi_with_threads_off):
+    if handler != "threads":
+        pytest.skip("the thread handler's threads")
+    older = {
+        "program": uwsgi_with_threads_off / "bin" / "uwsgi",
+        "env": {"PYTHONPATH": str(uwsgi_with_threads_off), "UWASP_HANDLER": handler},
+    }
+    output = refused(serve, loop=(), **older)
+    assert "uwasp.exceptions.ConfigurationError: ThreadHandler needs Python threads" in output
+    assert "add --enable-threads" in output
+    for option in ("--enable-threads",), ("--threads", "2"):
+        with connect(f"{serve(loop=option, **older).url}/echo") as client:
+            client.send("threads")
+            assert client.recv(10) == "threads"
+
+
+def test_on_the_loop_of_the_other_handler(serve, handler):
+    if handler == "threads":
+        output = refused(serve, loop=("--gevent", "10"))
+        assert 'ThreadHandler is not for uWSGI\'s gevent loop: pass handler_class="gevent"' in output
+    else:
+        output = refused(serve, loop=("--threads", "2"))
+        assert "GeventHandler needs uWSGI's gevent loop: add --gevent N" in output
+
+
+def test_patched_threads_are_refused_by_the_thread_handler(serve, handler):
+    if handler != "threads":
+        pytest.skip("the thread handler's threads")
+    output = refused(serve, loop=("--threads", "2"), env={"UWASP_PATCH": "1"})
+    assert "ThreadHandler needs real threads, which gevent.monkey has patched away" in output
+
+
+def test_the_http_router_without_http_websockets_is_warned_about(serve):
+    uwsgi = serve(kind="http")
+    uwsgi.wait_for_output("uwasp.middleware WARNING")
+    assert "without --http-websockets: clients would hang" in uwsgi.output
+
+
+def test_http_websockets_is_not_warned_about(serve):
+    uwsgi = serve("--http-websockets", kind="http")
+    with connect(f"{uwsgi.url}/echo"):
+        assert "WARNING" not in "".join(line for line in uwsgi.output.splitlines() if line.startswith("uwasp"))
+
+
+def test_http11_socket_under_gevent_is_warned_about(serve, handler):
+    if handler != "gevent":
+        pytest.skip("the gevent loop's fault")
+    serve(kind="http11-socket").wait_for_output("uWSGI's gevent loop does not serve --http11-socket")
+
+
+@pytest.mark.source_build
+def test_an_upgrade_on_https_socket_is_refused_with_501(serve, tmp_path):
+    """TLS ends inside the worker there: the descriptor carries ciphertext."""
+    import ssl
+
+    known = subprocess.run([uwsgi_program(), "--help"], capture_output=True, text=True, check=False)
+    if "--https-socket" not in known.stdout + known.stderr:
+        not_installed("a uWSGI built with OpenSSL")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    with listening_socket() as listening:  # whose port is free once it is closed
+        port = listening.getsockname()[1]
+    uwsgi = serve("--https-socket", f"127.0.0.1:{port},{certificate},{key}")
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    trusting.check_hostname = False
+    with pytest.raises(InvalidStatus) as refusal:
+        connect(f"wss://127.0.0.1:{port}/echo", ssl=trusting)
+    assert refusal.value.response.status_code == 501
+    assert b"use uWSGI's --https with --http-websockets" in refusal.value.response.body
+    uwsgi.wait_for_output("uwasp.middleware ERROR WebSocket refused: --https-socket ends TLS inside the worker")
+    with connect(f"{uwsgi.url}/echo") as client:  # the other socket of the same worker
+        client.send("plain")
+        assert client.recv(10) == "plain"
