@@ -16,6 +16,7 @@ from pathlib import Path
 START_TIMEOUT = 30.0  # seconds; a machine under load is slow
 STOP_TIMEOUT = 20.0
 STOP_ATTEMPTS = 5
+ACCEPTING = "a worker accepts"
 
 # The options that give each handler of ours what it needs.
 LOOP_OPTIONS: dict[str, tuple[str, ...]] = {"threads": ("--threads", "2"), "gevent": ("--gevent", "10")}
@@ -123,6 +124,8 @@ class Uwsgi(Process):
         self.port = 0
         program = program or uwsgi_program()
         command = [str(program), "--need-app", "--die-on-term", "--wsgi-file", str(application), "--listen", "100"]
+        # A signal that comes between the fork of a worker and this is lost on it.
+        command += ["--hook-accepting-once", f"print:{ACCEPTING}"]
         if master:
             command.append("--master")
         if self.path is not None:
@@ -135,7 +138,8 @@ class Uwsgi(Process):
                 super().__init__(command, folder / "uwsgi.log", env, [fd], cwd=folder)
         if wait:
             try:
-                self.wait_for_output("spawned uWSGI worker")
+                workers = int(options[options.index("--processes") + 1]) if "--processes" in options else 1
+                self.wait_for_output(ACCEPTING, workers)
             except BaseException:
                 self.stop(signal.SIGKILL)
                 raise

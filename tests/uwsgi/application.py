@@ -58,7 +58,7 @@ class Lifecycle(Server):
         word, _, rest = str(message).partition(" ")
         if word == "raise":
             raise RuntimeError("raised in on_message")
-        elif word == "close":
+        if word == "close":
             code, _, reason = rest.partition(" ")
             self.ws.close(int(code), reason)
         elif word == "send-after-close":

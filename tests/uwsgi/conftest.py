@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from processes import LOOP_OPTIONS, Uwsgi
 
 APPLICATION = Path(__file__).parent / "application.py"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import http.client
 
 import pytest
-from raw import RawClient, frame
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+
+from raw import RawClient, frame
 
 GOOD = {
     "Upgrade": "websocket",
@@ -86,7 +87,13 @@ def test_the_connection_header_may_hold_more(server, connection):
 
 @pytest.mark.parametrize(
     ("offered", "chosen"),
-    [("chat.v1", "chat.v1"), ("chat.v1, chat.v2", "chat.v2"), ("other, chat.v1", "chat.v1"), ("other", None), (None, None)],
+    [
+        ("chat.v1", "chat.v1"),
+        ("chat.v1, chat.v2", "chat.v2"),
+        ("other, chat.v1", "chat.v1"),
+        ("other", None),
+        (None, None),
+    ],
 )
 def test_the_servers_first_subprotocol_that_the_client_offers_is_chosen(server, offered, chosen):
     changes = {} if offered is None else {"Sec-WebSocket-Protocol": offered}

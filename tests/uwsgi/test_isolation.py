@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from raw import RawClient, frame
 from websockets.sync.client import connect
+
+from raw import RawClient, frame
 
 
 def test_a_fragment_never_reaches_another_connection(server):

@@ -8,10 +8,11 @@ import struct
 import time
 
 import pytest
-from processes import wait_until
-from raw import RawClient, frame
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.sync.client import connect
+
+from processes import wait_until
+from raw import RawClient, frame
 
 
 @pytest.fixture

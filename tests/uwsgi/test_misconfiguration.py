@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from processes import STOP_TIMEOUT, listening_socket, not_installed, uwsgi_program
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+
+from processes import STOP_TIMEOUT, listening_socket, not_installed, uwsgi_program
 
 
 def refused(serve, *options, loop, **keywords):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack
 from urllib.request import urlopen
 
-from raw import RawClient, frame
 from websockets.sync.client import connect
+
+from raw import RawClient, frame
 
 CONNECTIONS = 500
 

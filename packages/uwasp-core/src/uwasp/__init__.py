@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 # Handlers of distributions of their own, imported on first use: name -> (module, distribution).
 _ELSEWHERE = {"ThreadHandler": ("uwasp_threads", "uwasp-threads"), "GeventHandler": ("uwasp_gevent", "uwasp-gevent")}
 
+
 def __getattr__(name: str) -> Any:
     if name not in _ELSEWHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import socket
 from _socket import socket as Socket  # the C class: the name in `socket` is replaced when gevent patches it
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from uwasp.exceptions import ConnectionClosed
@@ -325,7 +324,8 @@ class Connection:
     def _answer_close(self) -> None:
         """Answer the client's close frame or fail the connection, if that is still to be done. Takes the lock.
 
-        By the consumer, after what came before it; or by the listener, where a busy server would keep the client waiting.
+        By the consumer, after what came before it; by the listener, where a busy server would keep the client
+        waiting.
         """
         with self._lock:
             if self.open:

@@ -37,7 +37,7 @@ class Handler(ABC):
         self.ws = ws
         self.server = server
 
-    @classmethod
+    @classmethod  # noqa: B027 - a handler need not refuse anything
     def check(cls) -> None:
         """Called when the application is loaded; a handler that cannot run in this process refuses here.
 

@@ -80,7 +80,9 @@ def answer(environ: dict[str, Any], protocols: Sequence[str] = ()) -> Answer:
             ("Sec-WebSocket-Version", VERSION),
         )
     try:
-        accept, _, protocol = _rules(protocols).process_request(Request(environ.get("PATH_INFO", ""), _headers(environ)))
+        accept, _, protocol = _rules(protocols).process_request(
+            Request(environ.get("PATH_INFO", ""), _headers(environ))
+        )
     except InvalidHandshake as error:
         return refuse(HTTPStatus.BAD_REQUEST, f"malformed request for a WebSocket: {_explain(error)}")
     headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]

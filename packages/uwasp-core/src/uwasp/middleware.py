@@ -9,7 +9,6 @@ from typing import Any
 
 from uwasp import handshake, takeover
 from uwasp.connection import Connection
-from uwasp.exceptions import ConfigurationError
 from uwasp.handler import Handler, check_handler_class, find_handler
 from uwasp.protocol import FrameProtocol
 from uwasp.server import ServerInterface

@@ -73,7 +73,9 @@ def new_poller() -> Poller:
 
 
 def _to_selector(eventmask: int) -> int:
-    return (selectors.EVENT_READ if eventmask & READABLE else 0) | (selectors.EVENT_WRITE if eventmask & WRITABLE else 0)
+    return (selectors.EVENT_READ if eventmask & READABLE else 0) | (
+        selectors.EVENT_WRITE if eventmask & WRITABLE else 0
+    )
 
 
 def _from_selector(events: int) -> int:

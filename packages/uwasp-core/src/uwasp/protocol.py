@@ -63,6 +63,7 @@ RESERVED_BITS = RSV1 | RSV2 | RSV3
 
 FINAL_TEXT = FIN | Opcode.TEXT
 FINAL_BINARY = FIN | Opcode.BINARY
+FINAL_DATA = (FINAL_TEXT, FINAL_BINARY)
 # The second byte of a masked frame whose length fits in it: MASK + 0 to MASK + 125.
 SHORTEST, SHORTEST_EXTENDED = MASK, MASK | 126
 MASK_SIZE = 4
@@ -210,7 +211,7 @@ class FrameProtocol:
                 second = data[position + 1]
                 stop = position + second - (MASK - 2 - MASK_SIZE)
                 if (
-                    (first == FINAL_TEXT or first == FINAL_BINARY)
+                    first in FINAL_DATA
                     and SHORTEST <= second < SHORTEST_EXTENDED
                     and stop <= end
                     and second - MASK <= largest
@@ -284,7 +285,8 @@ class FrameProtocol:
     def _continue_frame(self, data: bytes, position: int, messages: list[str | bytes]) -> int:
         """Take what has arrived of the payload of `_frame` and return where it stops in `data`."""
         frame, message = self._frame, self._message
-        assert frame is not None and message is not None
+        assert frame is not None
+        assert message is not None
         stop = min(position + frame.remaining, len(data))
         part = frame.unmask(data[position:stop])
         complete = not frame.remaining

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import select
 import time
-from typing import Any
 
 import gevent
+import greenlet
 from gevent.monkey import get_original, is_module_patched
+
 from uwasp import Listener
 from uwasp.poller import Poller, SelectorPoller
 
@@ -35,7 +36,7 @@ class Greenlets:
         self.listener = Listener(_unpatched_poller(), get_original("threading", "Lock"))
         self._max_consumers = max_consumers
         self._hub = gevent.get_hub()
-        self._waiting: list[gevent.Greenlet[..., Any]] = []
+        self._waiting: list[greenlet.greenlet] = []
         self._consumers = 0
         self._timer = self._hub.loop.timer(0)
         self._timer_due: float | None = None
@@ -65,6 +66,7 @@ class Greenlets:
 
     def _run_consumers(self) -> None:
         ready = self.listener.ready
+        consumer: greenlet.greenlet
         while ready:
             if self._waiting:
                 consumer = self._waiting.pop()

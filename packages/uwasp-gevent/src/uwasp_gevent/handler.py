@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from uwasp import ConfigurationError, Handler, WebSocket, takeover
 from uwasp.server import ServerInterface
-
 from uwasp_gevent.greenlets import Greenlets
 
 __all__ = ["GeventHandler"]

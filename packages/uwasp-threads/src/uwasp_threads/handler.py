@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from uwasp import ConfigurationError, Handler, WebSocket, takeover
 from uwasp.server import ServerInterface
-
 from uwasp_threads.threads import Threads
 
 __all__ = ["ThreadHandler"]
@@ -48,7 +47,7 @@ class ThreadHandler(Handler):
         if takeover.loop() == "gevent":
             raise ConfigurationError(
                 f"{cls.__name__} is not for uWSGI's gevent loop: "
-                'pass handler_class="gevent" (pip install uwasp-gevent), or run uWSGI with --threads instead of --gevent'
+                'pass handler_class="gevent" (pip install uwasp-gevent), or run uWSGI with --threads, not --gevent'
             )
         if not takeover.threads_enabled():
             raise ConfigurationError(
@@ -59,7 +58,7 @@ class ThreadHandler(Handler):
         if monkey is not None and monkey.is_module_patched("threading"):
             raise ConfigurationError(
                 f"{cls.__name__} needs real threads, which gevent.monkey has patched away: "
-                "run uWSGI with --gevent and handler_class=\"gevent\", or leave threads unpatched"
+                'run uWSGI with --gevent and handler_class="gevent", or leave threads unpatched'
             )
 
     def handle(self, environ: dict[str, Any], protocol_name: str | None = None) -> Iterable[bytes]:
