@@ -187,9 +187,9 @@ def test_a_length_with_its_highest_bit_set_fails():
 
 def test_a_message_over_the_limit_fails_when_it_is_announced():
     assert messages(frame(BINARY, b"x" * 100), max_message_size=100) == [b"x" * 100]
-    assert failure(frame(BINARY, b"x" * 101)[:2], max_message_size=100) == ([], 1009)
+    assert failure(frame(BINARY, b"x" * 101)[:6], max_message_size=100) == ([], 1009)
     assert failure(frame(TEXT, b"x" * 60, False) + frame(0, b"x" * 41), max_message_size=100) == ([], 1009)
-    assert failure(b"\x82\xff" + (2**40).to_bytes(8, "big")) == ([], 1009)
+    assert failure(b"\x82\xff" + (2**40).to_bytes(8, "big") + bytes(4)) == ([], 1009)
 
 
 def test_the_limit_is_each_messages_own():

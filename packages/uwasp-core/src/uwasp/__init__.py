@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from uwasp.compression import Deflate
 from uwasp.exceptions import ConfigurationError, ConnectionClosed, HandlerNotFound, UwaspError
 from uwasp.handler import Handler
 from uwasp.listener import Listener
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigurationError",
     "ConnectionClosed",
+    "Deflate",
     "Handler",
     "HandlerNotFound",
     "Listener",

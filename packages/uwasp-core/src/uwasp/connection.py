@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import socket
 from _socket import socket as Socket  # the C class: the name in `socket` is replaced when gevent patches it
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from uwasp.exceptions import ConnectionClosed
@@ -52,6 +53,7 @@ class Connection:
 
     __slots__ = (
         "_busy",
+        "_deflate_lock",
         "_discarding",
         "_half_closed",
         "_inbox",
@@ -82,6 +84,7 @@ class Connection:
         self._protocol = protocol
         self._listener: Listener
         self._lock: Any
+        self._deflate_lock: Any
         self._server: ServerInterface | None = None
         self._inbox: list[str | bytes] | None = None  # messages that no consumer has taken yet
         self._outgoing: bytearray | None = None  # what the socket has not taken yet
@@ -92,12 +95,13 @@ class Connection:
         self._half_closed = False  # all is said from our side, and what comes in is only waited out
         self._timer: Timer | None = None
 
-    def attach(self, listener: Listener, server: ServerInterface, lock: Any) -> None:
+    def attach(self, listener: Listener, server: ServerInterface, new_lock: Callable[[], Any]) -> None:
         """Called by the listener: from here on it delivers, beginning with `on_open`."""
         self._listener = listener
         self._server = server
-        self._lock = lock
-        with lock:
+        self._lock = new_lock()
+        self._deflate_lock = new_lock() if self._protocol.deflate is not None else None
+        with self._lock:
             self._schedule()
 
     def abandon(self) -> None:
@@ -110,16 +114,25 @@ class Connection:
 
     def send(self, message: str | bytes | bytearray | memoryview) -> None:
         """Send a message. See `uwasp.WebSocket.send`."""
-        with self._lock:
-            if not self.open:
-                raise self._closed()
-            self._write(self._protocol.encode_message(message))
+        if self._protocol.deflate is None:
+            frame = self._protocol.encode_message(message)
+            with self._lock:
+                self._check_open()
+                self._write(frame)
+        else:
+            # What is compressed with the context of what went before has to go out in the same order. It can take
+            # long, and the listener, which takes the other lock, must not wait.
+            with self._deflate_lock:
+                self._check_open()
+                frame = self._protocol.encode_message(message)
+                with self._lock:
+                    self._check_open()
+                    self._write(frame)
 
     def ping(self, data: bytes) -> None:
         """Send a ping. See `uwasp.WebSocket.ping`."""
         with self._lock:
-            if not self.open:
-                raise self._closed()
+            self._check_open()
             self._write(self._protocol.encode_ping(data))
 
     def close(self, code: int, reason: str) -> None:
@@ -317,9 +330,9 @@ class Connection:
             self.close_code = int(code)
             self.close_reason = reason
 
-    def _closed(self) -> ConnectionClosed:
-        assert self.close_code is not None
-        return ConnectionClosed(self.close_code, self.close_reason)
+    def _check_open(self) -> None:
+        if not self.open:
+            raise ConnectionClosed(self.close_code or CloseCode.ABNORMAL_CLOSURE, self.close_reason)
 
     def _answer_close(self) -> None:
         """Answer the client's close frame or fail the connection, if that is still to be done. Takes the lock.

@@ -6,30 +6,50 @@ its terms, and its verdict into ours. Nothing here touches a connection.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake
-from websockets.headers import parse_upgrade
+from websockets.headers import parse_extension, parse_upgrade
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from uwasp.compression import Deflate, MessageDeflate
+
+if TYPE_CHECKING:
+    from websockets.extensions.permessage_deflate import PerMessageDeflate
+
 __all__ = ["Answer", "answer", "is_upgrade", "refuse"]
 
 VERSION = "13"  # RFC 6455 §4.1, 9
-_HANDSHAKE_HEADERS = ("Connection", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol")
+WHITE_SPACE = " \t"  # around a header's value: RFC 9110 §5.6.3
+
+_HTTP_1_1_OR_HIGHER = re.compile(r"HTTP/1\.[1-9]")  # HTTP/2 has no Upgrade header: RFC 9113 §8.6
+_HOST = re.compile(r"[-0-9A-Za-z._~%!$&'()*+,;=:\[\]]+")  # a host and a port, by the characters of RFC 3986 §3.2.2
+_MOST_QUOTED = 200  # characters of a malformed value
+
+_HANDSHAKE_HEADERS = (
+    "Connection",
+    "Upgrade",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Extensions",
+)
 
 
 class Answer(NamedTuple):
-    """An HTTP response, in the terms of WSGI; `protocol` is the subprotocol that a 101 agrees on."""
+    """An HTTP response, in the terms of WSGI, and what a 101 agrees on: a subprotocol and a compression, if any."""
 
     status: str
     headers: list[tuple[str, str]]
     body: bytes = b""
     protocol: str | None = None
+    deflate: MessageDeflate | None = None
 
     @property
     def accepts(self) -> bool:
@@ -43,7 +63,7 @@ def is_upgrade(environ: dict[str, Any]) -> bool:
     if not upgrade:
         return False
     try:
-        return any(protocol.lower() == "websocket" for protocol in parse_upgrade(upgrade))
+        return any(protocol.lower() == "websocket" for protocol in parse_upgrade(upgrade.strip(WHITE_SPACE)))
     except InvalidHandshake:
         return "websocket" in upgrade.lower()  # it asks, and will be told what is wrong with the way it does
 
@@ -55,47 +75,61 @@ def refuse(status: HTTPStatus, reason: str, *headers: tuple[str, str]) -> Answer
     return Answer(f"{status.value} {status.phrase}", [*common, *headers], body)
 
 
-def answer(environ: dict[str, Any], protocols: Sequence[str] = ()) -> Answer:
+def answer(environ: dict[str, Any], protocols: Sequence[str] = (), compression: Deflate | None = None) -> Answer:
     """Decide over a request for a WebSocket.
 
     Args:
         environ: the WSGI environ of the request.
         protocols: the subprotocols of the server, most preferred first.
+        compression: how to compress, for clients that offer it (default: not at all).
 
     Returns:
         The answer: 101; or 400 for a request that RFC 6455 §4.2.1 does not allow; or 426 for another version of the
         protocol than 13 (§4.4).
     """
     if environ["REQUEST_METHOD"] != "GET":
-        return refuse(HTTPStatus.BAD_REQUEST, f"a WebSocket is asked for with GET, not {environ['REQUEST_METHOD']!r}")
-    if environ.get("SERVER_PROTOCOL") in ("HTTP/0.9", "HTTP/1.0"):
+        method = _quote(environ["REQUEST_METHOD"])
+        return refuse(HTTPStatus.BAD_REQUEST, f"a WebSocket is asked for with GET, not '{method}'")
+    if not _HTTP_1_1_OR_HIGHER.fullmatch(environ.get("SERVER_PROTOCOL", "HTTP/1.1")):
         return refuse(HTTPStatus.BAD_REQUEST, "a WebSocket needs HTTP/1.1 (behind nginx: proxy_http_version 1.1)")
     if environ.get("CONTENT_LENGTH", "") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in environ:
         return refuse(HTTPStatus.BAD_REQUEST, "a request for a WebSocket has no body")
-    version = environ.get("HTTP_SEC_WEBSOCKET_VERSION", VERSION).strip()
+    if not _HOST.fullmatch(environ.get("HTTP_HOST", "").strip(WHITE_SPACE)):
+        return refuse(HTTPStatus.BAD_REQUEST, "a request for a WebSocket has one Host header, with a host in it")
+    version = environ.get("HTTP_SEC_WEBSOCKET_VERSION", VERSION).strip(WHITE_SPACE)
     if version != VERSION:
         return refuse(
             HTTPStatus.UPGRADE_REQUIRED,
-            f"WebSocket version {version!r} is not spoken here; {VERSION} is",
+            f"WebSocket version '{_quote(version)}' is not spoken here; {VERSION} is",
             ("Sec-WebSocket-Version", VERSION),
+            ("Upgrade", "websocket"),  # RFC 9110 §15.5.22
+            ("Connection", "Upgrade"),
         )
+    rules = _rules(protocols, compression)
     try:
-        accept, _, protocol = _rules(protocols).process_request(
-            Request(environ.get("PATH_INFO", ""), _headers(environ))
-        )
+        request = Request(environ.get("PATH_INFO", ""), _headers(environ))
+        accept, extensions, protocol = rules.process_request(request)
+        if compression is None and "Sec-WebSocket-Extensions" in request.headers:
+            parse_extension(request.headers["Sec-WebSocket-Extensions"])  # malformed fails, wanted or not: §9.1
     except InvalidHandshake as error:
         return refuse(HTTPStatus.BAD_REQUEST, f"malformed request for a WebSocket: {_explain(error)}")
     headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
     if protocol is not None:
         headers.append(("Sec-WebSocket-Protocol", protocol))
-    return Answer("101 Switching Protocols", headers, protocol=protocol)
+    deflate = None
+    if compression is not None and extensions is not None:
+        headers.append(("Sec-WebSocket-Extensions", extensions))
+        (extension,) = rules.extensions
+        deflate = MessageDeflate(cast("PerMessageDeflate", extension), compression.threshold)
+    return Answer("101 Switching Protocols", headers, protocol=protocol, deflate=deflate)
 
 
-def _rules(protocols: Sequence[str]) -> ServerProtocol:
+def _rules(protocols: Sequence[str], compression: Deflate | None) -> ServerProtocol:
     def select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
         return next((Subprotocol(protocol) for protocol in protocols if protocol in offered), None)
 
-    return ServerProtocol(select_subprotocol=select)
+    extensions = [compression.factory()] if compression is not None else None
+    return ServerProtocol(select_subprotocol=select, extensions=extensions)
 
 
 def _headers(environ: dict[str, Any]) -> Headers:
@@ -104,7 +138,7 @@ def _headers(environ: dict[str, Any]) -> Headers:
     for name in _HANDSHAKE_HEADERS:
         value = environ.get("HTTP_" + name.upper().replace("-", "_"))
         if value is not None:
-            headers[name] = value.strip()
+            headers[name] = value.strip(WHITE_SPACE)
     return headers
 
 
@@ -112,6 +146,12 @@ def _explain(error: BaseException | None) -> str:
     """What is wrong, from the outer error to its cause, with nothing of the client's that is not printable ASCII."""
     reasons = []
     while error is not None:
-        reasons.append(ascii(str(error))[1:-1])
+        reasons.append(_quote(str(error)))
         error = error.__cause__
     return "; ".join(reasons)
+
+
+def _quote(text: str) -> str:
+    """As printable ASCII, and not much of it."""
+    quoted = ascii(text)[1:-1]
+    return quoted if len(quoted) <= _MOST_QUOTED else f"{quoted[:_MOST_QUOTED]}..."

@@ -76,7 +76,7 @@ class Listener:
     def add(self, ws: WebSocket, server: ServerInterface) -> None:
         """Deliver the events of an open connection to `server`, from now on. From any thread or greenlet."""
         connection = ws.connection
-        connection.attach(self, server, self._new_lock())
+        connection.attach(self, server, self._new_lock)
         self._connections[connection.fd] = connection
         self.poller.register(connection.fd, READABLE)
         self.wake()

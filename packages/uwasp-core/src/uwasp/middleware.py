@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from uwasp import handshake, takeover
+from uwasp.compression import Deflate
 from uwasp.connection import Connection
 from uwasp.handler import Handler, check_handler_class, find_handler
 from uwasp.protocol import FrameProtocol
@@ -38,6 +39,9 @@ class WebSocketMiddleware:
             closes its connection with code 1009.
         max_fragments: the largest number of fragments of one message (default: 131,072); more close the connection
             with code 1008.
+        compression: `"deflate"`, or a `Deflate` with other than its defaults, compresses messages for clients that
+            offer permessage-deflate (RFC 7692). The default, `None`, is not to: it costs memory in each connection
+            and time in each message, which small messages do not repay.
 
     Attributes:
         application: as given.
@@ -58,6 +62,7 @@ class WebSocketMiddleware:
         *,
         max_message_size: int = 2**20,
         max_fragments: int = 2**17,
+        compression: Deflate | str | None = None,
     ) -> None:
         if not callable(application):
             raise TypeError(f"application is a WSGI application, a callable, not {application!r}")
@@ -66,6 +71,7 @@ class WebSocketMiddleware:
         self._server_classes = _by_path(self.servers)
         self._max_message_size = _positive("max_message_size", max_message_size)
         self._max_fragments = _positive("max_fragments", max_fragments)
+        self._compression = _compression(compression)
         if isinstance(handler_class, str):
             self.handler_class = find_handler(handler_class)
         else:
@@ -88,7 +94,7 @@ class WebSocketMiddleware:
                 logger.error("WebSocket refused: %s", reason)
                 answer = handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason)
             else:
-                answer = handshake.answer(environ, getattr(server_class, "protocols", ()))
+                answer = handshake.answer(environ, getattr(server_class, "protocols", ()), self._compression)
                 if answer.accepts:
                     return self._accept(environ, start_response, server_class, path, answer)
         start_response(answer.status, answer.headers)
@@ -106,7 +112,8 @@ class WebSocketMiddleware:
         ws = WebSocket(environ, path, answer.protocol)
         server = server_class(ws)
         handler = self.handler_class(ws, server)
-        connection = Connection(takeover.duplicate(), FrameProtocol(self._max_message_size, self._max_fragments))
+        protocol = FrameProtocol(self._max_message_size, self._max_fragments, answer.deflate)
+        connection = Connection(takeover.duplicate(), protocol)
         try:
             takeover.release(start_response, answer.status, answer.headers)
             ws.connection = connection
@@ -139,6 +146,14 @@ def _positive(name: str, value: int) -> int:
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{name} is a whole number of at least 1, not {value!r}")
     return value
+
+
+def _compression(compression: Deflate | str | None) -> Deflate | None:
+    if compression is None or isinstance(compression, Deflate):
+        return compression
+    if compression == "deflate":
+        return Deflate()
+    raise ValueError(f'compression is "deflate", a uwasp.Deflate, or None, not {compression!r}')
 
 
 def _warn_about_routers() -> None:

@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import codecs
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from websockets.exceptions import ProtocolError
+from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.frames import Close
 
 try:
     from websockets.speedups import apply_mask
 except ImportError:  # a websockets without its C extension: correct all the same, and slow
     from websockets.utils import apply_mask
+
+if TYPE_CHECKING:
+    from uwasp.compression import MessageDeflate
 
 __all__ = ["CloseCode", "FrameProtocol", "Opcode", "State"]
 
@@ -103,34 +107,66 @@ class _Frame:
 
 
 class _Message:
-    """A data message that is still arriving, in one frame or several (RFC 6455 §5.4)."""
+    """A data message that is still arriving, in one frame or several (RFC 6455 §5.4).
 
-    __slots__ = ("decoder", "fragments", "parts", "size")
+    Args:
+        opcode: TEXT or BINARY.
+        deflate: decompresses it; `None` for a message that is not compressed.
+        limit: the most bytes that it may have, once decompressed.
+    """
 
-    def __init__(self, opcode: int) -> None:
-        self.decoder = _UTF8Decoder() if opcode == Opcode.TEXT else None
-        self.parts: list[str | bytes] = []
-        self.size = 0  # bytes announced by the heads of the frames so far
+    __slots__ = ("_announced", "_decoder", "_deflate", "_inflated", "_limit", "_parts", "fragments")
+
+    def __init__(self, opcode: int, deflate: MessageDeflate | None, limit: int) -> None:
+        self._decoder = _UTF8Decoder() if opcode == Opcode.TEXT else None
+        self._deflate = deflate
+        self._limit = limit
+        self._parts: list[str | bytes] = []
+        self._announced = 0  # bytes on the wire
+        self._inflated = 0  # bytes, where it is compressed
         self.fragments = 0
+
+    def announce(self, length: int) -> None:
+        """A frame's head has been read. A compressed message is measured by what comes of it, as that comes; only one
+        that deflate cannot have made of an allowed message is refused here.
+        """
+        self.fragments += 1
+        self._announced += length
+        most = self._limit if self._deflate is None else self._limit + self._limit // 8 + 1024
+        if self._announced > most:
+            raise self._too_big()
 
     def append(self, part: bytes, last: bool) -> None:
         """Take the next part of the payload; text is checked at once, to refuse the first wrong byte (§8.1)."""
-        if self.decoder is not None:
-            text = self.decoder.decode(part, last)
+        if self._deflate is not None:
+            try:
+                part = self._deflate.decompress(part, last, self._limit - self._inflated)
+            except PayloadTooBig:
+                raise self._too_big() from None
+            except ProtocolError:
+                raise _Violation(CloseCode.INVALID_DATA, "broken deflate stream") from None
+            self._inflated += len(part)
+            if self._inflated > self._limit:
+                raise self._too_big()
+        if self._decoder is not None:
+            text = self._decoder.decode(part, last)
             if text:
-                self.parts.append(text)
-            undecoded = self.decoder.getstate()[0]
+                self._parts.append(text)
+            undecoded = self._decoder.getstate()[0]
             if undecoded[:1] == b"\xed" and undecoded[1:] >= b"\xa0":
                 # The codec waits for one byte more, which could only make it a surrogate.
                 raise _Violation(CloseCode.INVALID_DATA, "invalid UTF-8")
         elif part:
-            self.parts.append(part)
+            self._parts.append(part)
+
+    def _too_big(self) -> _Violation:
+        return _Violation(CloseCode.MESSAGE_TOO_BIG, f"message of more than {self._limit} bytes")
 
     def join(self) -> str | bytes:
         """The whole message; joining once keeps the cost of any number of parts linear."""
-        if self.decoder is not None:
-            return "".join(self.parts)  # type: ignore[arg-type]
-        return b"".join(self.parts)  # type: ignore[arg-type]
+        if self._decoder is not None:
+            return "".join(self._parts)  # type: ignore[arg-type]
+        return b"".join(self._parts)  # type: ignore[arg-type]
 
 
 class FrameProtocol:
@@ -141,6 +177,7 @@ class FrameProtocol:
             fails the connection with 1009, as soon as a frame announces it.
         max_fragments: the largest number of frames that one message may come in (default 131,072); more fail the
             connection with 1008.
+        deflate: the compression that the handshake agreed on, if any (RFC 7692).
 
     Attributes:
         state: what the bytes received so far have led to.
@@ -156,15 +193,19 @@ class FrameProtocol:
         "_message",
         "close_code",
         "close_reason",
+        "deflate",
         "max_fragments",
         "max_message_size",
         "replies",
         "state",
     )
 
-    def __init__(self, max_message_size: int = 2**20, max_fragments: int = 2**17) -> None:
+    def __init__(
+        self, max_message_size: int = 2**20, max_fragments: int = 2**17, deflate: MessageDeflate | None = None
+    ) -> None:
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
+        self.deflate = deflate
         self.state = State.OPEN
         self.close_code = 0
         self.close_reason = ""
@@ -236,8 +277,7 @@ class FrameProtocol:
         available = len(data) - position
         first = data[position]
         opcode = first & 0x0F
-        if first & RESERVED_BITS:
-            raise _Violation(CloseCode.PROTOCOL_ERROR, "reserved bit set without an extension that defines it")
+        self._check_reserved_bits(opcode, first & RESERVED_BITS)
         if available < 2:
             return position
         second = data[position + 1]
@@ -261,8 +301,6 @@ class FrameProtocol:
             length = int.from_bytes(data[position + 2 : position + 10], "big")
             if length >> 63:
                 raise _Violation(CloseCode.PROTOCOL_ERROR, "payload length with its most significant bit set")
-        if opcode < Opcode.CLOSE and length + (self._message.size if self._message else 0) > self.max_message_size:
-            raise _Violation(CloseCode.MESSAGE_TOO_BIG, f"message of more than {self.max_message_size} bytes")
         if len(data) < start:
             return position
         mask = data[start - MASK_SIZE : start]
@@ -272,11 +310,11 @@ class FrameProtocol:
                 return position
             self._control_frame(opcode, apply_mask(data[start:stop], mask))
             return stop
-        if self._message is None:
-            self._message = _Message(opcode)
         message = self._message
-        message.size += length
-        message.fragments += 1
+        if message is None:
+            deflate = self.deflate if first & RSV1 else None
+            message = self._message = _Message(opcode, deflate, self.max_message_size)
+        message.announce(length)
         if message.fragments > self.max_fragments:
             raise _Violation(CloseCode.POLICY_VIOLATION, f"message in more than {self.max_fragments} fragments")
         self._frame = _Frame(first & FIN != 0, mask, length)
@@ -297,6 +335,12 @@ class FrameProtocol:
                 self._message = None
                 messages.append(message.join())
         return stop
+
+    def _check_reserved_bits(self, opcode: int, bits: int) -> None:
+        """RFC 6455 §5.2; RFC 7692 §6 has RSV1 on the first frame of a compressed message."""
+        allowed = RSV1 if self.deflate is not None and opcode in (Opcode.TEXT, Opcode.BINARY) else 0
+        if bits & ~allowed:
+            raise _Violation(CloseCode.PROTOCOL_ERROR, "reserved bit set without an extension that defines it")
 
     def _check_data_frame(self, opcode: int) -> None:
         """RFC 6455 §5.4: a message's frames are not interleaved with another's."""
@@ -352,19 +396,33 @@ class FrameProtocol:
         """
         if isinstance(message, str):
             payload = message.encode()
-            if len(payload) < 126:
+            if len(payload) < 126 and self.deflate is None:
                 return SHORT_TEXT_HEADS[len(payload)] + payload
-            return _head(FINAL_TEXT, len(payload)) + payload
-        if not isinstance(message, bytes):
+            return self._data_frame(FINAL_TEXT, payload)
+        if isinstance(message, bytes):
+            payload = message
+        else:
             try:
-                message = bytes(memoryview(message))
+                payload = bytes(memoryview(message))
             except TypeError:
                 raise TypeError(
                     f"a message is a str (sent as text) or bytes-like (sent as binary), not {type(message).__name__}"
                 ) from None
-        if len(message) < 126:
-            return SHORT_BINARY_HEADS[len(message)] + message
-        return _head(FINAL_BINARY, len(message)) + message
+        if len(payload) < 126 and self.deflate is None:
+            return SHORT_BINARY_HEADS[len(payload)] + payload
+        return self._data_frame(FINAL_BINARY, payload)
+
+    def _data_frame(self, first: int, payload: bytes) -> bytes:
+        """A data frame, compressed where that was agreed on and its size is worth it (RFC 7692 §7.2.1)."""
+        if self.deflate is not None and len(payload) >= self.deflate.threshold:
+            payload = self.deflate.compress(payload)
+            first |= RSV1
+        length = len(payload)
+        if length < 126:
+            return bytes((first, length)) + payload
+        if length < 2**16:
+            return bytes((first, 126)) + length.to_bytes(2, "big") + payload
+        return bytes((first, 127)) + length.to_bytes(8, "big") + payload
 
     def encode_ping(self, data: bytes = b"") -> bytes:
         """A ping frame.
@@ -397,10 +455,3 @@ class FrameProtocol:
         if len(payload) > 125:
             raise ValueError(f"a close reason is at most 123 bytes in UTF-8, not {len(payload) - 2}")
         return bytes((FIN | Opcode.CLOSE, len(payload))) + payload
-
-
-def _head(first: int, length: int) -> bytes:
-    """The head of an unmasked frame with a payload of 126 bytes or more (RFC 6455 §5.2)."""
-    if length < 2**16:
-        return bytes((first, 126)) + length.to_bytes(2, "big")
-    return bytes((first, 127)) + length.to_bytes(8, "big")
