@@ -14,8 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from processes import START_TIMEOUT, Process, require_program, wait_until
 from websockets.sync.client import ClientConnection, connect
+
+from processes import START_TIMEOUT, Process, require_program, wait_until
 
 OPTIONS = (
     "--headless=new",
