@@ -6,10 +6,11 @@ import tracemalloc
 import zlib
 
 import pytest
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
+
 from test_frames import BINARY, CONTINUATION, PING, TEXT, frame
 from uwasp.compression import Deflate, MessageDeflate
 from uwasp.protocol import FrameProtocol, State
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
 RSV1 = 0x40
 
@@ -133,9 +134,7 @@ def test_small_messages_go_uncompressed():
 def test_what_is_compressed_is_what_an_independent_client_reads():
     from websockets.frames import Frame, Opcode
 
-    _, extension = (
-        Deflate().factory().process_request_params(ClientPerMessageDeflateFactory().get_request_params(), [])
-    )
+    _, extension = Deflate().factory().process_request_params(ClientPerMessageDeflateFactory().get_request_params(), [])
     client = PerMessageDeflate(False, False, 12, 12)
     sender = FrameProtocol(deflate=MessageDeflate(extension, 0))
     for message in ("", "x" * 10, "x" * 10, "ünï" * 50_000):
