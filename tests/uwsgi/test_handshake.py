@@ -1,119 +1,272 @@
-"""The opening handshake as real uWSGI hands it to us, and what is refused before a connection is taken over."""
+"""The opening handshake as real uWSGI hands it to us, and what is refused before a connection is taken over.
+
+The table of `handshakes.py` goes over TCP here, byte for byte: straight to uWSGI, and through nginx.
+"""
 
 from __future__ import annotations
 
-import http.client
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
-from raw import RawClient, frame
+from handshakes import HANDSHAKES, NOTHING, Handshake, Reply
+from processes import LOOP_OPTIONS, Nginx, Uwsgi, wait_until
+from raw import RawClient, frame, request
+from test_deployments import PROXY, UWSGI
 
-GOOD = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec-WebSocket-Version": "13",
-}
+APPLICATION = Path(__file__).parent / "application.py"
+LONGEST_BODY = 500
+TIMEOUT = 10.0
 
-
-def ask(server, method="GET", path="/echo", **changes):
-    headers = {**GOOD, **{name.replace("_", "-"): value for name, value in changes.items()}}
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request(method, path, headers={name: value for name, value in headers.items() if value is not None})
-    response = connection.getresponse()
-    body = response.read() if response.status != 101 else b""
-    connection.close()
-    return response, body.decode()
+CASES = [
+    pytest.param(way, handshake, getattr(handshake, way), id=f"{way}-{handshake.name}")
+    for way in ("http_socket", "uwsgi_pass", "proxy_pass")
+    for handshake in HANDSHAKES
+    if getattr(handshake, way) is not None
+]
 
 
-def test_the_accept_header_is_that_of_the_rfc(server):
-    """The example of RFC 6455 §1.3."""
-    response, _ = ask(server)
-    assert response.status == 101
-    assert response.getheader("Sec-WebSocket-Accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-    assert response.getheader("Upgrade") == "websocket"
-    assert response.getheader("Sec-WebSocket-Protocol") is None
-    assert response.getheader("Sec-WebSocket-Extensions") is None
+class Site:
+    """A uWSGI with two sockets, an nginx before each, and a WebSocket that nothing must disturb.
+
+    Attributes:
+        uwsgi: the uWSGI.
+        ports: where each way of `handshakes.py` begins.
+    """
+
+    def __init__(self, uwsgi: Uwsgi, ports: dict[str, int], witness: ClientConnection) -> None:
+        self.uwsgi = uwsgi
+        self.ports = ports
+        self._witness = witness
+        uwsgi.wait_for_output("GET /echo => generated 0 bytes")  # uWSGI has closed its own descriptor before
+        spawned = re.search(r"spawned uWSGI worker 1 \(pid: (\d+)", uwsgi.output)
+        assert spawned is not None
+        self._descriptors = Path(f"/proc/{spawned[1]}/fd")
+        self._usual = len(os.listdir(self._descriptors))
+
+    def wait_for_connections(self, number: int) -> None:
+        """Wait until the worker has so many descriptors more than for the one WebSocket alone."""
+
+        def reached() -> bool:
+            return len(os.listdir(self._descriptors)) == self._usual + number
+
+        wait_until(reached, f"{self._usual} + {number} descriptors in the worker", TIMEOUT)
+
+    def check_unharmed(self) -> None:
+        """The worker holds what it held before, and the WebSocket goes on."""
+        self.wait_for_connections(0)
+        self._witness.send("unharmed?")
+        assert self._witness.recv(TIMEOUT) == "unharmed?"
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"method": "POST"}, "GET"),
-        ({"Connection": None}, "Connection"),
-        ({"Connection": "keep-alive"}, "Connection"),
-        ({"Upgrade": "websocket, h2c"}, "Upgrade"),
-        ({"Sec_WebSocket_Key": None}, "Sec-WebSocket-Key"),
-        ({"Sec_WebSocket_Key": "c2hvcnQ="}, "Sec-WebSocket-Key"),
-        ({"Sec_WebSocket_Key": "not base64!"}, "Sec-WebSocket-Key"),
-        ({"Sec_WebSocket_Version": None}, "Sec-WebSocket-Version"),
-        ({"Sec_WebSocket_Protocol": "a b"}, "Sec-WebSocket-Protocol"),
-        ({"Content_Length": "0x"}, "body"),
-    ],
-)
-def test_a_malformed_request_is_answered_with_400_and_the_reason(server, change, says):
-    response, body = ask(server, **change)
-    assert response.status == 400
-    assert says in body
+@pytest.fixture(scope="module")
+def site(handler: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("uwsgi")
+    second = folder / "second.sock"
+    env = {"UWASP_HANDLER": handler, "UWASP_OPTIONS": json.dumps({"compression": "deflate"})}
+    with ExitStack() as at_end:
+        uwsgi = Uwsgi(APPLICATION, folder, *LOOP_OPTIONS[handler], "--socket", str(second), env=env)
+        at_end.callback(uwsgi.stop)
+        ports = {"http_socket": uwsgi.port}
+        locations = {
+            "uwsgi_pass": UWSGI.format(target=f"unix:{second}"),
+            "proxy_pass": PROXY.format(target=uwsgi.address),
+        }
+        for way, location in locations.items():
+            nginx = Nginx(tmp_path_factory.mktemp(way), location)
+            at_end.callback(nginx.stop)
+            ports[way] = nginx.port
+        yield Site(uwsgi, ports, at_end.enter_context(connect(f"{uwsgi.url}/echo", compression=None, proxy=None)))
 
 
-def test_another_version_is_answered_with_426_and_the_version_that_is_spoken(server):
-    response, body = ask(server, Sec_WebSocket_Version="8")
-    assert response.status == 426
-    assert response.getheader("Sec-WebSocket-Version") == "13"
-    assert "13" in body
+class Exchange:
+    """A request as it is, and the response to it; `status` is NOTHING if the connection is closed without one."""
+
+    def __init__(self, port: int, sent: bytes) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+        self.status = NOTHING
+        self.headers: list[tuple[str, str]] = []
+        self.body = b""
+        self.rest = b""
+        try:
+            self.socket.sendall(sent)
+            self._read_response()
+        except (ConnectionResetError, BrokenPipeError):
+            assert self.rest == b""  # closed while the request was still on its way
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def receive(self) -> bytes:
+        data = self.socket.recv(65536)
+        self.rest += data
+        return data
+
+    def _read_response(self) -> None:
+        while b"\r\n\r\n" not in self.rest:
+            if not self.receive():
+                assert self.rest == b""
+                return
+        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
+        self.head = head.decode("latin-1")
+        start, *lines = self.head.split("\r\n")
+        _, status, phrase = start.split(" ", 2)
+        self.status = int(status)
+        assert phrase == HTTPStatus(self.status).phrase
+        for line in lines:
+            name, _, value = line.partition(": ")
+            self.headers.append((name.lower(), value))
+        if self.status != 101:
+            length = int(self.header("content-length") or 0)
+            while len(self.rest) < length:
+                assert self.receive()
+            self.body, self.rest = self.rest[:length], self.rest[length:]
+
+    def header(self, name: str) -> str | None:
+        values = [value for given, value in self.headers if given == name]
+        assert len(values) <= 1, self.head
+        return values[0] if values else None
+
+    def expect(self, data: bytes) -> None:
+        """The next that comes is exactly this."""
+        while len(self.rest) < len(data):
+            assert self.receive()
+        assert self.rest == data
+        self.rest = b""
+
+    def expect_end(self) -> None:
+        assert self.rest == b""
+        assert self.receive() == b""
 
 
-def test_a_path_without_a_server_is_answered_with_404(server):
-    response, body = ask(server, path="/nowhere")
-    assert response.status == 404
-    assert "no WebSocket" in body
-    with pytest.raises(InvalidStatus, match="404"):
-        connect(f"{server.url}/echo/")
+def check_accepted(site: Site, exchange: Exchange, reply: Reply, handshake: Handshake) -> None:
+    assert exchange.header("upgrade") == "websocket"
+    assert exchange.header("sec-websocket-accept") == handshake.accept
+    assert exchange.header("sec-websocket-protocol") == reply.protocol
+    assert exchange.header("sec-websocket-extensions") == reply.extensions
+    site.wait_for_connections(1)
+    if handshake.target == "/subprotocols":
+        said = f"protocol {reply.protocol}".encode()
+        exchange.expect(bytes((0x81, len(said))) + said)
+    else:
+        exchange.socket.sendall(frame(1, b"echo"))
+        exchange.expect(b"\x81\x04echo")
 
 
-@pytest.mark.parametrize("change", [{"Upgrade": None}, {"Upgrade": "h2c"}])
-def test_a_request_that_is_no_upgrade_goes_to_the_application_whatever_its_path(server, change):
-    response, body = ask(server, **change)
-    assert (response.status, body) == (200, "GET /echo")
+def check_refused(exchange: Exchange, reply: Reply) -> None:
+    assert reply.says in exchange.body.decode("ascii")
+    assert exchange.header("sec-websocket-accept") is None
+    if reply.author == "uwasp":
+        assert exchange.header("content-type") == "text/plain; charset=utf-8"
+        assert exchange.body.endswith(b"\n")
+        assert len(exchange.body) < LONGEST_BODY
+        assert exchange.header("sec-websocket-version") == ("13" if reply.status == 426 else None)
 
 
-@pytest.mark.parametrize("connection", ["keep-alive, Upgrade", "upgrade", "UPGRADE"])
-def test_the_connection_header_may_hold_more(server, connection):
-    assert ask(server, Connection=connection, Upgrade="WebSocket")[0].status == 101
+@pytest.mark.parametrize(("way", "handshake", "reply"), CASES)
+def test_each_handshake_gets_its_answer_and_harms_no_other_connection(site, way, handshake, reply):
+    with Exchange(site.ports[way], handshake.request) as exchange:
+        assert exchange.status == reply.status
+        if reply.status == 101:
+            check_accepted(site, exchange, reply, handshake)
+        elif reply.status != NOTHING:
+            check_refused(exchange, reply)
+            if way == "http_socket":
+                exchange.expect_end()
+    site.check_unharmed()
 
 
-@pytest.mark.parametrize(
-    ("offered", "chosen"),
-    [
-        ("chat.v1", "chat.v1"),
-        ("chat.v1, chat.v2", "chat.v2"),
-        ("other, chat.v1", "chat.v1"),
-        ("other", None),
-        (None, None),
-    ],
-)
-def test_the_servers_first_subprotocol_that_the_client_offers_is_chosen(server, offered, chosen):
-    changes = {} if offered is None else {"Sec-WebSocket-Protocol": offered}
-    with RawClient(server.port, "/subprotocols", *(f"{name}: {value}" for name, value in changes.items())) as client:
-        assert client.recv().data == f"protocol {chosen}".encode()
-        header = f"Sec-WebSocket-Protocol: {chosen}"
-        assert (header in client.head) if chosen else ("Sec-WebSocket-Protocol" not in client.head)
+def test_the_answer_is_this_to_the_byte(site):
+    """With the key of the example in RFC 6455 §1.3."""
+    with Exchange(site.ports["http_socket"], request("/echo")) as exchange:
+        assert exchange.head.split("\r\n") == [
+            "HTTP/1.1 101 Switching Protocols",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+        ]
 
 
-def test_a_refused_connection_is_not_taken_over(server):
-    """The same connection refused a thousand times leaves no descriptor behind, and others go on."""
-    with connect(f"{server.url}/echo") as client:
-        for _ in range(300):
-            assert ask(server, Sec_WebSocket_Key="wrong")[0].status == 400
-        client.send("unharmed")
-        assert client.recv(10) == "unharmed"
+def test_a_refusal_is_this_to_the_byte(site):
+    sent = request("/echo").replace(b"Version: 13", b"Version: 8")
+    with Exchange(site.ports["http_socket"], sent) as exchange:
+        assert exchange.head.split("\r\n") == [
+            "HTTP/1.1 426 Upgrade Required",
+            "Content-Type: text/plain; charset=utf-8",
+            "Content-Length: 48",
+            "Sec-WebSocket-Version: 13",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+        ]
+        assert exchange.body == b"WebSocket version '8' is not spoken here; 13 is\n"
 
 
-def test_a_frame_right_behind_the_servers_answer_is_not_lost(server):
+def test_a_handshake_that_comes_byte_by_byte_is_accepted(site):
+    with socket.create_connection(("127.0.0.1", site.ports["http_socket"]), timeout=TIMEOUT) as slow:
+        slow.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in request("/echo"):
+            slow.sendall(bytes((byte,)))
+        assert slow.recv(12) == b"HTTP/1.1 101"
+    site.check_unharmed()
+
+
+def test_a_handshake_that_is_broken_off_leaves_nothing(site):
+    with socket.create_connection(("127.0.0.1", site.ports["http_socket"]), timeout=TIMEOUT) as broken:
+        broken.sendall(request("/echo")[:-2])
+    site.check_unharmed()
+
+
+@pytest.mark.parametrize("way", ["http_socket", "uwsgi_pass", "proxy_pass"])
+def test_hundreds_of_refusals_leave_nothing(site, way):
+    for _ in range(300):
+        with Exchange(site.ports[way], request("/echo").replace(b"Key: ", b"Key: x")) as exchange:
+            assert exchange.status == 400
+    site.check_unharmed()
+
+
+def test_what_follows_a_refusal_is_not_taken_for_another_request(site):
+    """Otherwise a proxy that believes in a WebSocket could be used to reach what it does not let through."""
+    refused = request("/echo").replace(b"Version: 13", b"Version: 8")
+    with Exchange(site.ports["http_socket"], refused + b"GET /inner HTTP/1.1\r\nHost: inner\r\n\r\n") as exchange:
+        assert exchange.status == 426
+        exchange.expect_end()
+
+
+def test_a_real_client_is_told_that_there_is_no_server(site):
+    with pytest.raises(InvalidStatus, match="404") as refusal:
+        connect(f"{site.uwsgi.url}/echo/", proxy=None)
+    assert refusal.value.response.body == b"there is no WebSocket at this path\n"
+
+
+def test_a_frame_right_behind_the_servers_answer_is_not_lost(site):
     for _ in range(100):
-        with RawClient(server.port) as client:
+        with RawClient(site.ports["http_socket"]) as client:
             client.send(frame(1, b"at once"))
             assert client.recv().data == b"at once"
+
+
+def test_through_nginx_a_frame_behind_the_request_is_not_lost(site):
+    for way in ("uwsgi_pass", "proxy_pass"):
+        with Exchange(site.ports[way], request("/echo") + frame(1, b"hasty")) as exchange:
+            assert exchange.status == 101
+            exchange.expect(b"\x81\x05hasty")
+
+
+def test_straight_to_uwsgi_a_frame_before_the_answer_is_lost_and_later_ones_are_not(site):
+    """RFC 6455 §4.1 has the client wait for the answer. uWSGI reads on behind a request and keeps what it finds."""
+    with Exchange(site.ports["http_socket"], request("/echo") + frame(1, b"hasty")) as exchange:
+        assert exchange.status == 101
+        exchange.socket.sendall(frame(1, b"patient"))
+        exchange.expect(b"\x81\x07patient")
