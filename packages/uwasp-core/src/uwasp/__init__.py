@@ -6,11 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from uwasp.compression import Deflate
-from uwasp.exceptions import ConfigurationError, ConnectionClosed, HandlerNotFound, UwaspError
+from uwasp.exceptions import ConfigurationError, ConnectionClosed, HandlerNotFound, Refusal, UwaspError
 from uwasp.handler import Handler
 from uwasp.listener import Listener
 from uwasp.middleware import WebSocketMiddleware
+from uwasp.options import Options
 from uwasp.server import Server
+from uwasp.statistics import stats
 from uwasp.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -24,10 +26,13 @@ __all__ = [
     "Handler",
     "HandlerNotFound",
     "Listener",
+    "Options",
+    "Refusal",
     "Server",
     "UwaspError",
     "WebSocket",
     "WebSocketMiddleware",
+    "stats",
 ]
 
 __version__ = "0.1.0"

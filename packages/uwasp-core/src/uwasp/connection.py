@@ -8,8 +8,10 @@ runs. The rules of RFC 6455 are not here but in `uwasp.protocol`.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
+import time
 from _socket import socket as Socket  # the C class: the name in `socket` is replaced when gevent patches it
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,8 @@ from uwasp.poller import READABLE, WRITABLE
 from uwasp.protocol import CloseCode, FrameProtocol, State
 
 if TYPE_CHECKING:
-    from uwasp.listener import Listener, Timer
+    from uwasp.listener import Listener, Timer, Waiter
+    from uwasp.options import Options
     from uwasp.server import ServerInterface
 
 __all__ = ["Connection"]
@@ -27,13 +30,13 @@ __all__ = ["Connection"]
 logger = logging.getLogger("uwasp.connection")
 server_logger = logging.getLogger("uwasp.server")
 
+_numbers = itertools.count(1)
+
 READ_SIZE = 2**16  # bytes
 # Without it, a client that is gone would end the process by SIGPIPE, or have uWSGI log it.
 SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
 # The client's close frame is answered after the replies to what came before it, if they are given this soon (seconds).
 CLOSE_ANSWER_DELAY = 0.1
-# How long a peer may take for its part of the closing (seconds), after which the connection is cut.
-CLOSE_TIMEOUT = 10.0
 
 
 class Connection:
@@ -42,6 +45,9 @@ class Connection:
     Args:
         fd: the descriptor of the connected socket; the connection owns it from here on.
         protocol: its frames, fresh.
+        options: its limits and times.
+        peer: the client's address, for the log.
+        path: the path that it asked for, for the log.
 
     Attributes:
         open: messages can be sent: no close frame has been sent, and the connection is not lost.
@@ -49,6 +55,8 @@ class Connection:
             connection was lost without one; `None` while there has been neither.
         close_reason: the reason that goes with it.
         fd: the descriptor; -1 once it is closed.
+        number: tells it from the other connections of this process, in the log.
+        messages_in, messages_out, bytes_in, bytes_out: what has gone over it; bytes on the wire, after the handshake.
     """
 
     __slots__ = (
@@ -56,24 +64,39 @@ class Connection:
         "_deflate_lock",
         "_discarding",
         "_half_closed",
+        "_heard",
         "_inbox",
         "_listener",
         "_lock",
         "_opened",
+        "_options",
         "_outgoing",
         "_over",
+        "_path",
+        "_paused",
+        "_peer",
+        "_pinged",
         "_protocol",
+        "_queued",
         "_server",
         "_socket",
         "_timer",
+        "_waiting",
+        "bytes_in",
+        "bytes_out",
         "close_code",
         "close_reason",
         "fd",
+        "messages_in",
+        "messages_out",
+        "number",
         "open",
     )
 
-    def __init__(self, fd: int, protocol: FrameProtocol) -> None:
+    def __init__(self, fd: int, protocol: FrameProtocol, options: Options, peer: str, path: str) -> None:
         self.fd = fd
+        self.number = next(_numbers)
+        self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = 0
         self.open = True
         self.close_code: int | None = None
         self.close_reason = ""
@@ -82,6 +105,9 @@ class Connection:
         if self._socket.family in (socket.AF_INET, socket.AF_INET6):
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # uWSGI leaves Nagle's algorithm on
         self._protocol = protocol
+        self._options = options
+        self._peer = peer
+        self._path = path
         self._listener: Listener
         self._lock: Any
         self._deflate_lock: Any
@@ -94,13 +120,25 @@ class Connection:
         self._discarding = False  # the server closed: what it has not seen yet, it will not see
         self._half_closed = False  # all is said from our side, and what comes in is only waited out
         self._timer: Timer | None = None
+        self._queued = 0  # bytes that were read for the messages in the inbox
+        self._paused = False  # the inbox is full, and nothing is read
+        self._waiting: list[Waiter] | None = None  # senders, until there is room in `_outgoing`
+        self._heard = 0.0  # when something came last, in seconds of `time.monotonic()`
+        self._pinged = 0.0  # when a ping was sent that nothing has answered yet; 0 for none
+
+    def __str__(self) -> str:
+        return f"connection {self.number} of {self._peer} at {self._path}"
 
     def attach(self, listener: Listener, server: ServerInterface, new_lock: Callable[[], Any]) -> None:
-        """Called by the listener: from here on it delivers, beginning with `on_open`."""
+        """Called by the listener: what it and the consumers need."""
         self._listener = listener
         self._server = server
         self._lock = new_lock()
         self._deflate_lock = new_lock() if self._protocol.deflate is not None else None
+        self._heard = time.monotonic()
+
+    def start(self) -> None:
+        """Called by the listener, once it looks for what arrives: `on_open` is due."""
         with self._lock:
             self._schedule()
 
@@ -114,10 +152,13 @@ class Connection:
 
     def send(self, message: str | bytes | bytearray | memoryview) -> None:
         """Send a message. See `uwasp.WebSocket.send`."""
+        if self._outgoing is not None:
+            self._wait_for_room()
         if self._protocol.deflate is None:
             frame = self._protocol.encode_message(message)
             with self._lock:
                 self._check_open()
+                self.messages_out += 1
                 self._write(frame)
         else:
             # What is compressed with the context of what went before has to go out in the same order. It can take
@@ -127,7 +168,32 @@ class Connection:
                 frame = self._protocol.encode_message(message)
                 with self._lock:
                     self._check_open()
+                    self.messages_out += 1
                     self._write(frame)
+
+    def _wait_for_room(self) -> None:
+        """Wait until less than the limit is queued, where this thread or greenlet may wait. Takes the lock."""
+        options = self._options
+        deadline = None if options.send_timeout is None else time.monotonic() + options.send_timeout
+        waiter = None
+        while True:
+            with self._lock:
+                self._check_open()
+                if self.buffered_amount < options.write_limit:
+                    return
+                waiter = waiter or self._listener.new_waiter()
+                if waiter is None:
+                    return
+                waiter.clear()
+                self._waiting = [*(self._waiting or ()), waiter]
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and (left <= 0 or not waiter.wait(left)):
+                logger.warning("%s does not read: cut after %s s", self, options.send_timeout)
+                with self._lock:
+                    self._cut(f"the client did not read for {options.send_timeout} s")
+                    self._check_open()
+            elif left is None:
+                waiter.wait()
 
     def ping(self, data: bytes) -> None:
         """Send a ping. See `uwasp.WebSocket.ping`."""
@@ -149,14 +215,38 @@ class Connection:
             self._listener.wake()
 
     def terminate(self) -> None:
-        """Cut the connection; the listener finds it lost."""
+        """Cut the connection; the listener finds it lost. See `uwasp.WebSocket.terminate`."""
         with self._lock:
             self._cut()
 
+    @property
+    def shutdown_timeout(self) -> float:
+        """How long it may take to part when the process ends, in seconds."""
+        return self._options.shutdown_timeout
+
+    @property
+    def buffered_amount(self) -> int:
+        """The bytes that wait to be sent."""
+        outgoing = self._outgoing
+        return 0 if outgoing is None else len(outgoing)
+
+    @property
+    def queued_messages(self) -> int:
+        """The messages that wait for the server."""
+        inbox = self._inbox
+        return 0 if inbox is None else len(inbox)
+
     # For the listener
 
-    def receive(self) -> None:
-        """Read once what has arrived, answer what RFC 6455 has answered at once, and put the messages in the inbox."""
+    def receive(self, hung_up: bool = False) -> None:
+        """Read once what has arrived, answer what RFC 6455 has answered at once, and put the messages in the inbox.
+
+        While the inbox is full nothing is read, so that TCP slows the client down; unless the connection is
+        `hung_up`, when what is left of it is as much as the kernel holds.
+        """
+        if self._inbox is not None and self._is_full() and not hung_up:
+            self._pause()
+            return
         try:
             data = self._socket.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -166,17 +256,21 @@ class Connection:
         if not data:
             self._lost()
             return
+        self._heard = self._listener.now
         protocol = self._protocol
         if protocol.state is not State.OPEN:
             return
         messages = protocol.receive(data)
         with self._lock:
+            self.bytes_in += len(data)
             if protocol.replies:
                 if self.open:
                     self._write(protocol.replies)
                 protocol.replies = b""
             if not self._over:
                 if messages:
+                    self.messages_in += len(messages)
+                    self._queued += len(data)
                     if self._inbox:
                         self._inbox += messages
                     else:
@@ -191,6 +285,34 @@ class Connection:
             elif protocol.state is not State.OPEN:
                 self._half_close()  # the answer to our close frame, or a fault instead of it
 
+    def _pause(self) -> None:
+        """Read no more until a consumer has taken what is in the inbox. Takes the lock."""
+        with self._lock:
+            if self._is_full() and not self._paused:
+                self._paused = True
+                self._watch()
+
+    def keep_alive(self, now: float) -> None:
+        """Ping a client that has been silent for long; close the connection if that is not answered.
+
+        Args:
+            now: in seconds of `time.monotonic()`.
+        """
+        options = self._options
+        if options.ping_interval is None or self._paused or self._over or not self.open:
+            return
+        if self._pinged:
+            if self._heard >= self._pinged:
+                self._pinged = 0.0
+            elif options.ping_timeout is not None and now - self._pinged >= options.ping_timeout:
+                logger.info("%s does not answer a ping", self)
+                self.close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+        elif now - self._heard >= options.ping_interval:
+            with self._lock:
+                if self.open:
+                    self._write(self._protocol.encode_ping())
+                    self._pinged = now
+
     def flush(self) -> None:
         """The socket takes more: send what waits."""
         with self._lock:
@@ -198,10 +320,14 @@ class Connection:
             if outgoing is None:
                 return
             sent = self._send_some(outgoing)
+            if self._outgoing is None:
+                return  # it was cut
             del outgoing[:sent]
+            if len(outgoing) < self._options.write_limit:
+                self._end_waiting()
             if not outgoing:
                 self._outgoing = None
-                self._listener.poller.modify(self.fd, READABLE)
+                self._watch()
                 if not self.open and self._protocol.state is not State.OPEN:
                     self._half_close()
 
@@ -225,6 +351,11 @@ class Connection:
                         self._busy = False
                         return
                     self._inbox = None
+                    self._queued = 0
+                    if self._paused:
+                        self._paused = False
+                        self._heard = self._listener.now  # it could not be heard
+                        self._watch()
                 for message in messages:
                     if self._discarding:
                         break
@@ -245,16 +376,19 @@ class Connection:
         try:
             server.on_close()
         except Exception:
-            server_logger.exception("error in on_close of %s", type(server).__name__)
+            server_logger.exception("error in on_close of %s for %s", type(server).__name__, self)
+        finally:
+            self._listener.count_served()
 
     def _fault(self, error: BaseException) -> None:
         """An exception came out of the server: say so, and close this connection."""
         if isinstance(error, ConnectionClosed) and not self.open:
-            server_logger.debug("%s tried to send on its closed connection", type(self._server).__name__)
+            server_logger.debug("%s tried to send on the closed %s", type(self._server).__name__, self)
         else:
             server_logger.error(
-                "error in %s, closing its connection with code 1011",
+                "error in %s, closing %s with code 1011",
                 type(self._server).__name__,
+                self,
                 exc_info=(type(error), error, error.__traceback__),
             )
         self.close(CloseCode.INTERNAL_ERROR, "internal error")
@@ -271,13 +405,32 @@ class Connection:
 
     def _write(self, data: bytes | bytearray) -> None:
         """Send, or queue what the socket does not take."""
+        self.bytes_out += len(data)
         if self._outgoing is not None:
             self._outgoing += data
             return
         sent = self._send_some(data)
         if sent < len(data) and self.open:
             self._outgoing = bytearray(memoryview(data)[sent:])
-            self._listener.poller.modify(self.fd, READABLE | WRITABLE)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Have the poller look for what is wanted now."""
+        if self.fd >= 0:
+            wanted = (0 if self._paused else READABLE) | (0 if self._outgoing is None else WRITABLE)
+            self._listener.poller.modify(self.fd, wanted)
+
+    def _is_full(self) -> bool:
+        inbox = self._inbox
+        if inbox is None or self._over:
+            return False
+        return len(inbox) >= self._options.max_queue or self._queued >= self._options.max_queue_size
+
+    def _end_waiting(self) -> None:
+        """Let the senders look again."""
+        waiting, self._waiting = self._waiting, None
+        for waiter in waiting or ():
+            waiter.set()
 
     def _send_some(self, data: bytes | bytearray) -> int:
         try:
@@ -295,10 +448,14 @@ class Connection:
         if not self.open:
             return
         self.open = False
+        self._end_waiting()
         self._set_close_code(code, reason)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._listener.call_later(CLOSE_TIMEOUT, self.terminate)
+        self._timer = self._listener.call_later(self._options.close_timeout, self.terminate)
+        if self._paused:  # the answer is behind what was not read
+            self._paused = False
+            self._watch()
         if self._protocol.state is not State.OPEN:
             self._half_close()
 
@@ -311,11 +468,12 @@ class Connection:
             self._half_closed = True
             self._shutdown(socket.SHUT_WR)
 
-    def _cut(self) -> None:
+    def _cut(self, reason: str = "") -> None:
         self.open = False
         self._over = True
         self._outgoing = None
-        self._set_close_code(CloseCode.ABNORMAL_CLOSURE, "")
+        self._end_waiting()
+        self._set_close_code(CloseCode.ABNORMAL_CLOSURE, reason)
         if self.fd >= 0:
             self._shutdown(socket.SHUT_RDWR)
 
@@ -353,10 +511,11 @@ class Connection:
             self.open = False
             self._over = True
             self._outgoing = None
+            self._end_waiting()
             self._set_close_code(CloseCode.ABNORMAL_CLOSURE, "")
             if self._timer is not None:
                 self._timer.cancel()
-            self._listener.forget(self.fd)
+            self._listener.forget(self)
             self.fd = -1
             self._socket.close()
             self._schedule()

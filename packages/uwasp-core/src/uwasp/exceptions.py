@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "ConnectionClosed", "HandlerNotFound", "UwaspError"]
+from collections.abc import Iterable
+from http import HTTPStatus
+
+__all__ = ["ConfigurationError", "ConnectionClosed", "HandlerNotFound", "Refusal", "UwaspError"]
 
 
 class UwaspError(Exception):
@@ -33,3 +36,27 @@ class ConnectionClosed(UwaspError):
 
     def __str__(self) -> str:
         return f"the connection is closed (code {self.code}{f', reason {self.reason!r}' if self.reason else ''})"
+
+
+class Refusal(UwaspError):
+    """Raised by a server class's `authorize`: there is no WebSocket for this request.
+
+    Args:
+        status: the HTTP status of the answer, 300 to 599 (default: 403).
+        body: the text of the answer (default: the status' own words).
+        headers: further headers, pairs of `str`, such as `("WWW-Authenticate", "Basic")`.
+
+    Raises:
+        ValueError: another status, or a header with a character that could end it.
+    """
+
+    def __init__(self, status: int = 403, body: str = "", headers: Iterable[tuple[str, str]] = ()) -> None:
+        self.headers = list(headers)
+        if not 300 <= status <= 599:
+            raise ValueError(f"a refusal has a status from 300 to 599, not {status!r}")
+        for name, value in self.headers:
+            if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()):
+                raise ValueError(f"a header is printable ASCII, not {name!r}: {value!r}")
+        self.status = HTTPStatus(status)
+        self.body = body or self.status.phrase
+        super().__init__(f"{status} {self.body}")

@@ -12,22 +12,41 @@ import heapq
 import itertools
 import logging
 import os
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from uwasp.connection import Connection
 from uwasp.poller import READABLE, WRITABLE, Poller, new_poller
+from uwasp.protocol import CloseCode
+from uwasp.statistics import Totals, add_listener
 
 if TYPE_CHECKING:
+    from uwasp.options import Options
     from uwasp.server import ServerInterface
     from uwasp.websocket import WebSocket
 
-__all__ = ["Listener", "Timer"]
+__all__ = ["Listener", "Timer", "Waiter"]
 
 logger = logging.getLogger("uwasp.listener")
+
+
+# How often the connections are looked through for silent ones, in seconds; oftener where their options ask for that.
+KEEPALIVE_PERIOD = 1.0
+HUNG_UP = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
+
+
+class Waiter(Protocol):
+    """What a sender waits with: the part of `threading.Event` that is used, and gevent's has too."""
+
+    def set(self) -> object: ...
+
+    def clear(self) -> object: ...
+
+    def wait(self, timeout: float | None = None) -> object: ...
 
 
 class Timer:
@@ -53,17 +72,34 @@ class Listener:
     Args:
         poller: tells which connections are ready (default: the platform's, see `uwasp.poller.new_poller`).
         new_lock: makes a lock, `threading.Lock` by default. Where gevent has patched that, pass the original.
+        new_waiter: makes what a sender waits with until a slow client has read, `threading.Event` by default; it
+            returns `None` where the caller must not wait, as in the thread or greenlet that polls.
 
     Attributes:
         ready: connections with events for their servers, each once; whoever takes one out calls its `consume`.
         poller: the poller; its `fileno()` can be watched by an event loop.
+        now: when `poll` last stopped waiting, in seconds of `time.monotonic()`.
+        totals: the figures of the connections that it has had.
     """
 
-    def __init__(self, poller: Poller | None = None, new_lock: Callable[[], Any] = threading.Lock) -> None:
+    def __init__(
+        self,
+        poller: Poller | None = None,
+        new_lock: Callable[[], Any] = threading.Lock,
+        new_waiter: Callable[[], Waiter | None] = threading.Event,
+    ) -> None:
         self.poller = poller if poller is not None else new_poller()
         self.ready: deque[Connection] = deque()
+        self.now = time.monotonic()
+        self.totals = Totals()
+        self.new_waiter = new_waiter
         self._connections: dict[int, Connection] = {}
         self._new_lock = new_lock
+        self._serving_lock = new_lock()
+        self._serving = 0  # connections whose `on_close` is still to come, or to return
+        self._goodbye: Waiter | None = None  # set when the last is gone, after `shut_down`
+        self._keepalive_period = KEEPALIVE_PERIOD
+        self._keeping_alive = False
         self._timers: list[tuple[float, int, Timer]] = []
         self._timers_lock = new_lock()
         self._timer_numbers = itertools.count()
@@ -72,19 +108,80 @@ class Listener:
         os.set_blocking(self._bell, False)
         os.set_blocking(self._bell_button, False)
         self.poller.register(self._bell, READABLE)
+        add_listener(self)
 
     def add(self, ws: WebSocket, server: ServerInterface) -> None:
         """Deliver the events of an open connection to `server`, from now on. From any thread or greenlet."""
         connection = ws.connection
+        with self._serving_lock:
+            self._serving += 1
+            self.totals.opened += 1
         connection.attach(self, server, self._new_lock)
         self._connections[connection.fd] = connection
         self.poller.register(connection.fd, READABLE)
+        connection.start()
+        if self._goodbye is not None:
+            connection.close(CloseCode.GOING_AWAY, "")
+        self._keep_alive_as_often_as(ws.options)
         self.wake()
 
-    def forget(self, fd: int) -> None:
+    def forget(self, connection: Connection) -> None:
         """For a connection that is about to close its descriptor."""
-        self._connections.pop(fd, None)
-        self.poller.unregister(fd)
+        self._connections.pop(connection.fd, None)
+        self.poller.unregister(connection.fd)
+        self.totals.closed[connection.close_code or 0] += 1
+        for name in self.totals.traffic:
+            self.totals.traffic[name] += getattr(connection, name)
+        self._look_for_the_end()
+
+    def count_served(self) -> None:
+        """For a connection whose `on_close` has returned."""
+        with self._serving_lock:
+            self._serving -= 1
+        self._look_for_the_end()
+
+    def connections(self) -> list[Connection]:
+        """The connections whose descriptor is open."""
+        return list(self._connections.values())
+
+    def shut_down(self, done: Waiter) -> None:
+        """Close all connections with 1001, "going away", for a process that is about to end (RFC 6455 §7.4.1).
+
+        Args:
+            done: is set when every client has parted and every `on_close` has returned. `poll` and the consumers
+                have to go on until then, or until patience ends.
+        """
+        self._goodbye = done
+        for connection in self.connections():
+            connection.close(CloseCode.GOING_AWAY, "")
+        self._look_for_the_end()
+
+    def _look_for_the_end(self) -> None:
+        if self._goodbye is not None and not self._connections and not self._serving:
+            self._goodbye.set()
+
+    def shutdown_timeout(self) -> float:
+        """How long `shut_down` may take, in seconds: the longest that a connection was given."""
+        return max((connection.shutdown_timeout for connection in self.connections()), default=0.0)
+
+    def _keep_alive_as_often_as(self, options: Options) -> None:
+        if options.ping_interval is None:
+            return
+        shortest = min(options.ping_interval, options.ping_timeout or options.ping_interval)
+        with self._serving_lock:
+            self._keepalive_period = min(self._keepalive_period, shortest / 4)
+            is_running, self._keeping_alive = self._keeping_alive, True
+        if not is_running:
+            self.call_later(self._keepalive_period, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        """Look for silent connections, and look again later while there are any."""
+        for connection in self.connections():
+            connection.keep_alive(self.now)
+        with self._serving_lock:
+            self._keeping_alive = bool(self._connections)
+        if self._keeping_alive:
+            self.call_later(self._keepalive_period, self._keep_alive)
 
     def __len__(self) -> int:
         """The number of connections whose descriptor is open."""
@@ -104,6 +201,7 @@ class Listener:
             wait = max(0.0, due - time.monotonic())
             timeout = wait if timeout is None else min(wait, timeout)
         events = self.poller.poll(timeout)
+        self.now = time.monotonic()
         self._awake = True
         for fd, event in events:
             connection = self._connections.get(fd)
@@ -115,9 +213,9 @@ class Listener:
                 if event & WRITABLE:
                     connection.flush()
                 if event & ~WRITABLE:
-                    connection.receive()
+                    connection.receive(event & HUNG_UP != 0)
             except Exception:
-                logger.exception("a connection failed in the listener and is cut; the others go on")
+                logger.exception("%s failed in the listener and is cut; the others go on", connection)
                 connection.terminate()
         if self._timers:
             self._run_timers()

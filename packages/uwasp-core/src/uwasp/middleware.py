@@ -8,9 +8,9 @@ from http import HTTPStatus
 from typing import Any
 
 from uwasp import handshake, takeover
-from uwasp.compression import Deflate
 from uwasp.connection import Connection
 from uwasp.handler import Handler, check_handler_class, find_handler
+from uwasp.options import Options
 from uwasp.protocol import FrameProtocol
 from uwasp.server import ServerInterface
 from uwasp.websocket import WebSocket
@@ -18,6 +18,8 @@ from uwasp.websocket import WebSocket
 __all__ = ["WebSocketMiddleware"]
 
 logger = logging.getLogger("uwasp.middleware")
+
+RETRY_AFTER = "5"  # seconds, in a 503
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ServerClass = Callable[[WebSocket], ServerInterface]
@@ -35,13 +37,7 @@ class WebSocketMiddleware:
             group `uwasp.handlers` (default: `"threads"`, of uwasp-threads).
         servers: pairs of a path, such as `"/echo"`, and the server class for it. The path is the whole of the
             request's path within the application (PATH_INFO).
-        max_message_size: the largest message that is accepted from a client, in bytes (default: 1 MiB); a larger one
-            closes its connection with code 1009.
-        max_fragments: the largest number of fragments of one message (default: 131,072); more close the connection
-            with code 1008.
-        compression: `"deflate"`, or a `Deflate` with other than its defaults, compresses messages for clients that
-            offer permessage-deflate (RFC 7692). The default, `None`, is not to: it costs memory in each connection
-            and time in each message, which small messages do not repay.
+        options: see `uwasp.Options`; a server class overrides one by an attribute of the same name.
 
     Attributes:
         application: as given.
@@ -59,19 +55,16 @@ class WebSocketMiddleware:
         application: WSGIApplication,
         handler_class: type[Handler] | str = "threads",
         servers: Iterable[tuple[str, ServerClass]] = (),
-        *,
-        max_message_size: int = 2**20,
-        max_fragments: int = 2**17,
-        compression: Deflate | str | None = None,
+        **options: Any,
     ) -> None:
         if not callable(application):
             raise TypeError(f"application is a WSGI application, a callable, not {application!r}")
         self.application = application
         self.servers = tuple(servers)
-        self._server_classes = _by_path(self.servers)
-        self._max_message_size = _positive("max_message_size", max_message_size)
-        self._max_fragments = _positive("max_fragments", max_fragments)
-        self._compression = _compression(compression)
+        common = Options.named(options)
+        self._routes = {
+            path: _Route(found, common.overridden_by(found)) for path, found in _by_path(self.servers).items()
+        }
         if isinstance(handler_class, str):
             self.handler_class = find_handler(handler_class)
         else:
@@ -85,35 +78,42 @@ class WebSocketMiddleware:
         if not handshake.is_upgrade(environ):
             return self.application(environ, start_response)
         path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
-        server_class = self._server_classes.get(path)
-        if server_class is None:
-            answer = handshake.refuse(HTTPStatus.NOT_FOUND, "there is no WebSocket at this path")
-        else:
-            reason = takeover.refusal()
-            if reason is not None:
-                logger.error("WebSocket refused: %s", reason)
-                answer = handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason)
-            else:
-                answer = handshake.answer(environ, getattr(server_class, "protocols", ()), self._compression)
-                if answer.accepts:
-                    return self._accept(environ, start_response, server_class, path, answer)
-        start_response(answer.status, answer.headers)
-        return [answer.body]
+        route = self._routes.get(path)
+        if route is None:
+            return _refuse(
+                "path", handshake.refuse(HTTPStatus.NOT_FOUND, "there is no WebSocket at this path"), start_response
+            )
+        try:
+            answer = _decide(environ, route)
+            user = getattr(route.server_class, "authorize", _anybody)(environ)
+            return self._accept(environ, start_response, path, route, answer, user)
+        except _Refused as refused:
+            return _refuse(refused.reason, refused.answer, start_response)
+        except Refusal as refusal:
+            return _refuse(
+                "authorize", handshake.refuse(refusal.status, refusal.body, *refusal.headers), start_response
+            )
 
     def _accept(
         self,
         environ: dict[str, Any],
         start_response: Callable[..., Any],
-        server_class: ServerClass,
         path: str,
+        route: _Route,
         answer: handshake.Answer,
+        user: Any,
     ) -> Iterable[bytes]:
         """Make what the connection needs, then take it over. What can fail comes before the 101."""
-        ws = WebSocket(environ, path, answer.protocol)
-        server = server_class(ws)
-        handler = self.handler_class(ws, server)
-        protocol = FrameProtocol(self._max_message_size, self._max_fragments, answer.deflate)
-        connection = Connection(takeover.duplicate(), protocol)
+        options = route.options
+        ws = WebSocket(environ, path, answer.protocol, options, user)
+        handler = self.handler_class(ws, route.server_class(ws))
+        protocol = FrameProtocol(options.max_message_size, options.max_fragments, answer.deflate)
+        try:
+            fd = takeover.duplicate()
+        except OSError as error:
+            logger.error("WebSocket refused: %s", error)
+            raise _Refused("descriptors", _busy("no descriptor is left for another WebSocket")) from error
+        connection = Connection(fd, protocol, options, _peer(environ, options), path)
         try:
             takeover.release(start_response, answer.status, answer.headers)
             ws.connection = connection
@@ -121,6 +121,64 @@ class WebSocketMiddleware:
         except BaseException:
             connection.abandon()
             raise
+
+
+class _Route(NamedTuple):
+    server_class: ServerClass
+    options: Options
+
+
+class _Refused(Exception):
+    """A request that gets no WebSocket; `reason` is the word that it is counted under."""
+
+    def __init__(self, reason: str, answer: handshake.Answer) -> None:
+        self.reason = reason
+        self.answer = answer
+
+
+def _decide(environ: dict[str, Any], route: _Route) -> handshake.Answer:
+    """The answer that accepts a request, if nothing but its server speaks against it.
+
+    Raises:
+        _Refused: something does.
+    """
+    options = route.options
+    reason = takeover.refusal()
+    if reason is not None:
+        logger.error("WebSocket refused: %s", reason)
+        raise _Refused("tls", handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason))
+    answer = handshake.answer(environ, getattr(route.server_class, "protocols", ()), options.deflate)
+    if not answer.accepts:
+        raise _Refused("handshake", answer)
+    if not origin.is_allowed(environ, options.allowed_origins, options.trust_proxy):
+        logger.warning("WebSocket refused: origin %a, host %a", environ["HTTP_ORIGIN"], environ.get("HTTP_HOST"))
+        raise _Refused("origin", handshake.refuse(HTTPStatus.FORBIDDEN, "this origin may not open a WebSocket here"))
+    if options.max_connections is not None and statistics.open_connections() >= options.max_connections:
+        logger.warning("WebSocket refused: %d are open in this process", options.max_connections)
+        raise _Refused("full", _busy("as many WebSockets are open as may be"))
+    return answer
+
+
+def _refuse(reason: str, answer: handshake.Answer, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    statistics.count_refusal(reason)
+    start_response(answer.status, answer.headers)
+    return [answer.body]
+
+
+def _busy(reason: str) -> handshake.Answer:
+    return handshake.refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason, ("Retry-After", RETRY_AFTER))
+
+
+def _anybody(environ: dict[str, Any]) -> None:
+    """The `authorize` of a server class that has none."""
+
+
+def _peer(environ: dict[str, Any], options: Options) -> str:
+    """The client's address, for the log, with nothing in it that is not printable ASCII."""
+    address: str = environ.get("REMOTE_ADDR", "")
+    if options.trust_proxy:
+        address = environ.get("HTTP_X_FORWARDED_FOR", address).split(",")[0].strip()
+    return ascii(address)[1:-1] or "a Unix socket"
 
 
 def _by_path(servers: tuple[tuple[str, ServerClass], ...]) -> dict[str, ServerClass]:
@@ -140,20 +198,6 @@ def _by_path(servers: tuple[tuple[str, ServerClass], ...]) -> dict[str, ServerCl
             raise ValueError(f"two servers for the path {path}")
         found[path] = server_class
     return found
-
-
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is a whole number of at least 1, not {value!r}")
-    return value
-
-
-def _compression(compression: Deflate | str | None) -> Deflate | None:
-    if compression is None or isinstance(compression, Deflate):
-        return compression
-    if compression == "deflate":
-        return Deflate()
-    raise ValueError(f'compression is "deflate", a uwasp.Deflate, or None, not {compression!r}')
 
 
 def _warn_about_routers() -> None:

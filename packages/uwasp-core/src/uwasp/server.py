@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from uwasp.websocket import WebSocket
@@ -32,10 +32,26 @@ class Server:
     Attributes:
         protocols: the subprotocols that the server speaks, most preferred first (default: none). The first that the
             client offers too is accepted and is then `ws.protocol` (RFC 6455 §1.9).
+        max_message_size, ping_interval, ...: any option of `uwasp.Options`, to override it for this class.
         ws: the connection, a `WebSocket`. It may be kept and used from other threads and greenlets.
     """
 
     protocols: Sequence[str] = ()
+
+    @classmethod
+    def authorize(cls, environ: dict[str, Any]) -> Any:
+        """Decide who may come in, before the handshake is answered; what it returns is `ws.user` later.
+
+        Runs where a view of the wrapped application would run, in uWSGI's thread or greenlet of the request: sessions
+        and databases work as there.
+
+        Args:
+            environ: the WSGI environ of the request.
+
+        Raises:
+            Refusal: to refuse, with a status, headers and a body.
+        """
+        return None
 
     def __init__(self, ws: WebSocket) -> None:
         self.ws = ws

@@ -21,6 +21,7 @@ except ImportError:  # outside uWSGI, where everything but taking over works
     uwsgi = None
 
 __all__ = [
+    "at_exit",
     "duplicate",
     "is_set",
     "loop",
@@ -104,6 +105,24 @@ def release(start_response: Callable[..., Any], status: str, headers: Sequence[t
         )
     write(b"")  # sends the head
     os.dup2(_dev_null(), uwsgi.connection_fd(), inheritable=False)
+
+
+def at_exit(action: Callable[[], None]) -> None:
+    """Have uWSGI call `action` when this worker ends, for whatever reason but SIGKILL, before its own `uwsgi.atexit`.
+
+    uWSGI holds one such callable, so one that the application has set is kept, and called after ours. One that it sets
+    after its first WebSocket takes our place.
+    """
+    before = getattr(uwsgi, "atexit", None)
+
+    def chained() -> None:
+        try:
+            action()
+        finally:
+            if before is not None:
+                before()
+
+    uwsgi.atexit = chained
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from uwasp.connection import Connection
+from uwasp.options import Options
 
 __all__ = ["WebSocket"]
 
@@ -30,21 +31,36 @@ class WebSocket:
         environ: the WSGI environ of the handshake's request, a `dict`, less the streams of that request.
         path: the path of the request within the application, decoded from UTF-8, such as `"/echo"`.
         protocol: the subprotocol that the handshake agreed on, a `str`, or `None` (RFC 6455 §1.9).
+        user: what the server class's `authorize` returned, `None` if it has none.
+        options: the options that hold for this connection, a `uwasp.Options`.
     """
 
-    __slots__ = ("__weakref__", "_connection", "environ", "path", "protocol")
+    __slots__ = ("__weakref__", "_connection", "environ", "options", "path", "protocol", "user")
 
-    def __init__(self, environ: dict[str, Any], path: str, protocol: str | None = None) -> None:
+    def __init__(
+        self,
+        environ: dict[str, Any],
+        path: str,
+        protocol: str | None = None,
+        options: Options | None = None,
+        user: Any = None,
+    ) -> None:
         self.environ = {name: value for name, value in environ.items() if name not in _OF_THE_REQUEST}
         self.path = path
         self.protocol = protocol
+        self.options = options or Options()
+        self.user = user
         self._connection: Connection | None = None
 
     def send(self, message: str | bytes | bytearray | memoryview) -> None:
         """Send a message: a `str` as text, anything bytes-like as binary (RFC 6455 §5.6).
 
+        Returns at once, unless the client does not read: while `write_limit` bytes or more are queued, the calling
+        thread or greenlet waits, for `send_timeout` at most, and then the connection is cut. See `buffered_amount`.
+
         Raises:
-            ConnectionClosed: the connection is closed or closing; the error has its code and reason.
+            ConnectionClosed: the connection is closed or closing, or was cut for that; the error has its code and
+                reason.
             TypeError: the message is neither `str` nor bytes-like. The connection goes on.
             UnicodeEncodeError: a `str` with a lone surrogate, which UTF-8 cannot carry. The connection goes on.
         """
@@ -66,7 +82,7 @@ class WebSocket:
         """Close the connection (RFC 6455 §7.1.2). Does nothing if it is closed or closing.
 
         Messages that `on_message` has not been given yet are dropped. `on_close` is called, soon, by a consumer.
-        The client has 10 s to answer, then the connection is cut.
+        The client has `close_timeout` to answer, then the connection is cut.
 
         Args:
             code: the close code (§7.4): 1000 to 1003, 1007 to 1014, or 3000 to 4999 for your own purposes.
@@ -76,6 +92,15 @@ class WebSocket:
             ValueError: a code that must not be sent, or a longer reason.
         """
         self.connection.close(code, reason)
+
+    def terminate(self) -> None:
+        """Cut the connection at once, without a closing handshake. What is queued is lost; the close code is 1006."""
+        self.connection.terminate()
+
+    @property
+    def buffered_amount(self) -> int:
+        """The bytes that are queued because the client has not read what went before."""
+        return self.connection.buffered_amount
 
     @property
     def closed(self) -> bool:

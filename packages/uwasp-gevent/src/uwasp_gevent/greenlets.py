@@ -8,17 +8,22 @@ So a consumer needs no wake-up of its own, and one that is blocked is not missed
 
 from __future__ import annotations
 
+import logging
 import select
 import time
 
 import gevent
 import greenlet
+from gevent.event import Event
 from gevent.monkey import get_original, is_module_patched
 
 from uwasp import Listener
+from uwasp.listener import Waiter
 from uwasp.poller import Poller, SelectorPoller
 
 __all__ = ["Greenlets"]
+
+logger = logging.getLogger("uwasp.gevent")
 
 READ = 1  # libev's name for a watcher's event
 
@@ -33,15 +38,30 @@ class Greenlets:
     def __init__(self, max_consumers: int) -> None:
         if max_consumers < 1:
             raise ValueError(f"max_consumers is at least 1, not {max_consumers!r}")
-        self.listener = Listener(_unpatched_poller(), get_original("threading", "Lock"))
-        self._max_consumers = max_consumers
         self._hub = gevent.get_hub()
+        self._thread = get_original("threading", "get_ident")()
+        self.listener = Listener(_unpatched_poller(), get_original("threading", "Lock"), self._new_waiter)
+        self._max_consumers = max_consumers
         self._waiting: list[greenlet.greenlet] = []
         self._consumers = 0
         self._timer = self._hub.loop.timer(0)
         self._timer_due: float | None = None
         self._watcher = self._hub.loop.io(self.listener.poller.fileno(), READ)
         self._watcher.start(self._poll)
+
+    def shut_down(self) -> None:
+        """Close all connections, and come back when they are closed or have had their time. Not in the hub."""
+        timeout = self.listener.shutdown_timeout()
+        done = Event()
+        self.listener.shut_down(done)
+        if not done.wait(timeout):
+            logger.warning("%d connections were open still after %s s and are lost", len(self.listener), timeout)
+
+    def _new_waiter(self) -> Waiter | None:
+        """In greenlets, gevent's event; in another thread, a real one; in the hub there is no waiting."""
+        if get_original("threading", "get_ident")() != self._thread:
+            return get_original("threading", "Event")()  # type: ignore[no-any-return]
+        return None if gevent.getcurrent() is self._hub else Event()
 
     def _poll(self) -> None:
         """In the hub: something is ready."""

@@ -67,4 +67,5 @@ class GeventHandler(Handler):
         greenlets = cls._greenlets.get(key)
         if greenlets is None:
             greenlets = cls._greenlets[key] = Greenlets(cls.max_consumers)
+            takeover.at_exit(greenlets.shut_down)
         return greenlets

@@ -76,4 +76,5 @@ class ThreadHandler(Handler):
                 threads = cls._threads.get(key)
                 if threads is None:
                     threads = cls._threads[key] = Threads(cls.max_consumers)
+                    takeover.at_exit(threads.shut_down)
         return threads

@@ -33,14 +33,26 @@ class Threads:
     def __init__(self, max_consumers: int) -> None:
         if max_consumers < 1:
             raise ValueError(f"max_consumers is at least 1, not {max_consumers!r}")
-        self.listener = Listener()
+        self.listener = Listener(new_waiter=self._new_waiter)
         self._max_consumers = max_consumers
         self._lock = threading.Lock()
         self._asleep: list[threading.Lock] = []  # each held, and released to wake its consumer
         self._consumers = 0
         self._numbers = itertools.count(1)
         self._taken = 0  # goes up whenever a consumer takes a connection
-        threading.Thread(target=self._listen, name="uwasp-listener", daemon=True).start()
+        self._listener_thread = threading.Thread(target=self._listen, name="uwasp-listener", daemon=True)
+        self._listener_thread.start()
+
+    def shut_down(self) -> None:
+        """Close all connections, and come back when they are closed or have had their time."""
+        timeout = self.listener.shutdown_timeout()
+        done = threading.Event()
+        self.listener.shut_down(done)
+        if not done.wait(timeout):
+            logger.warning("%d connections were open still after %s s and are lost", len(self.listener), timeout)
+
+    def _new_waiter(self) -> threading.Event | None:
+        return None if threading.current_thread() is self._listener_thread else threading.Event()
 
     def _listen(self) -> None:
         listener = self.listener
