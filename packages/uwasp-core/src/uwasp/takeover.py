@@ -17,7 +17,9 @@ from uwasp.exceptions import ConfigurationError
 
 try:
     import uwsgi
-except ImportError:  # outside uWSGI, where everything but taking over works
+
+    _ = uwsgi.opt
+except (ImportError, AttributeError):  # outside uWSGI (or a folder of that name): all but taking over works
     uwsgi = None
 
 __all__ = [

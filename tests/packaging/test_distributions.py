@@ -1,0 +1,126 @@
+"""Each sdist and each wheel carries what it should, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from environments import PACKAGES, REPOSITORY
+
+IMPORTS = {"uwasp-core": "uwasp", "uwasp-threads": "uwasp_threads", "uwasp-gevent": "uwasp_gevent"}
+HANDLERS = {
+    "uwasp-threads": "threads = uwasp_threads:ThreadHandler",
+    "uwasp-gevent": "gevent = uwasp_gevent:GeventHandler",
+}
+DEPENDENCIES = {
+    "uwasp-core": {"websockets"},
+    "uwasp-threads": {"uwasp-core"},
+    "uwasp-gevent": {"uwasp-core", "gevent"},
+    "uwasp-meta": {"uwasp-core", "uwasp-threads", "uwasp-gevent"},
+}
+
+
+@pytest.fixture(params=PACKAGES)
+def package(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def source(package: str) -> Path:
+    return REPOSITORY / "packages" / package
+
+
+@pytest.fixture
+def wheel(package: str, distributions: Path) -> ZipFile:
+    (path,) = distributions.glob(f"{package.replace('-', '_')}-*.whl")
+    return ZipFile(path)
+
+
+@pytest.fixture
+def sdist(package: str, distributions: Path) -> tarfile.TarFile:
+    (path,) = distributions.glob(f"{package.replace('-', '_')}-*.tar.gz")
+    return tarfile.open(path)
+
+
+def modules(package: str, source: Path) -> set[str]:
+    """What the package's source folder holds that an installation needs."""
+    if package not in IMPORTS:
+        return set()
+    folder = source / "src"
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*.py")}
+    return found | {f"{IMPORTS[package]}/py.typed"}
+
+
+def metadata(wheel: ZipFile) -> Message:
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    return Parser().parsestr(wheel.read(name).decode())
+
+
+def distribution_name(requirement: str) -> str:
+    return re.split(r"[<>=;\s]", requirement)[0]
+
+
+def test_a_wheel_holds_the_modules_and_its_metadata(package: str, source: Path, wheel: ZipFile) -> None:
+    about = f"{package.replace('-', '_')}-{metadata(wheel)['Version']}.dist-info"
+    expected = modules(package, source) | {
+        f"{about}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE")
+    }
+    if package in HANDLERS:
+        expected.add(f"{about}/entry_points.txt")
+    assert set(wheel.namelist()) == expected
+
+
+def test_an_sdist_holds_what_its_wheel_is_built_from(package: str, source: Path, sdist: tarfile.TarFile) -> None:
+    names = {name.partition("/")[2] for name in sdist.getnames()}
+    # hatchling adds the .gitignore that is in force, whatever the configuration says.
+    expected = {"LICENSE", "PKG-INFO", "README.md", "pyproject.toml", ".gitignore"}
+    assert names == expected | {f"src/{module}" for module in modules(package, source)}
+
+
+def test_the_license_is_apache_2_0(package: str, source: Path, wheel: ZipFile) -> None:
+    assert metadata(wheel)["License-Expression"] == "Apache-2.0"
+    assert metadata(wheel).get_all("License-File") == ["LICENSE"]
+    assert (source / "LICENSE").read_bytes() == (REPOSITORY / "LICENSE").read_bytes()
+
+
+def test_the_metadata_says_which_python_and_names_no_address(wheel: ZipFile) -> None:
+    about = metadata(wheel)
+    assert about["Requires-Python"] == ">=3.10"
+    assert not any(name in about for name in ("Home-page", "Download-URL", "Project-URL"))
+    supported = [line.rpartition(" ")[2] for line in about.get_all("Classifier", []) if ":: Python :: 3." in line]
+    assert supported == ["3.10", "3.11", "3.12", "3.13"]
+
+
+def test_the_readme_is_the_description(source: Path, wheel: ZipFile) -> None:
+    about = metadata(wheel)
+    assert about["Description-Content-Type"] == "text/markdown"
+    assert about.get_payload() == (source / "README.md").read_text()
+
+
+def test_a_package_requires_what_it_imports(package: str, wheel: ZipFile) -> None:
+    required = metadata(wheel).get_all("Requires-Dist", [])
+    names = {distribution_name(line) for line in required if "extra ==" not in line}
+    assert names == DEPENDENCIES[package]
+
+
+def test_the_extras_of_the_core_name_the_builds_of_uwsgi(distributions: Path) -> None:
+    (path,) = distributions.glob("uwasp_core-*.whl")
+    with ZipFile(path) as wheel:
+        about = metadata(wheel)
+    assert set(about.get_all("Provides-Extra", [])) == {"uwsgi", "pyuwsgi"}
+    optional = {line for line in about.get_all("Requires-Dist", []) if "extra ==" in line}
+    assert {(distribution_name(line), line.rpartition(" ")[2]) for line in optional} == {
+        ("uwsgi", "'uwsgi'"),
+        ("pyuwsgi", "'pyuwsgi'"),
+    }
+
+
+def test_a_handler_is_an_entry_point(package: str, wheel: ZipFile) -> None:
+    points = [wheel.read(name).decode().split() for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    assert points == ([["[uwasp.handlers]", *HANDLERS[package].split()]] if package in HANDLERS else [])

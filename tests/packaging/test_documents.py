@@ -1,0 +1,62 @@
+"""What the documents tell a reader to type does what they say."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from websockets.sync.client import connect
+
+from documents import README, code_block, code_blocks, links
+from environments import REPOSITORY, Environment
+from processes import Uwsgi
+
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("packages/*/*.md")])
+CODE = [(document, code) for document in DOCUMENTS for code in code_blocks(document, "python")]
+
+
+def test_the_server_at_the_top_of_the_readme_runs_as_it_says(
+    new_environment: Callable[[], Environment],
+    distributions: Path,
+    start_uwsgi: Callable[..., Uwsgi],
+    tmp_path: Path,
+) -> None:
+    install, serve = code_block(README, "sh", "pip install dist/").splitlines()
+    environment = new_environment()
+    pip, command, *requirements = shlex.split(install)
+    assert (pip, command) == ("pip", "install")
+    wheels = [path for name in requirements if "*" in name for path in distributions.glob(Path(name).name)]
+    environment.install(*wheels, *(name for name in requirements if "*" not in name))
+    assert environment.installed() >= {"uwasp-core", "uwasp-gevent", "pyuwsgi"}
+
+    program, *options = shlex.split(serve)
+    arguments = dict(zip(options, [*options[1:], ""], strict=True))
+    assert (program, arguments["--http-socket"], arguments["--wsgi-file"]) == ("uwsgi", "127.0.0.1:8000", "echo.py")
+    application = tmp_path / "echo.py"
+    application.write_text(code_blocks(README, "python")[0])
+    uwsgi = start_uwsgi(application, "--gevent", arguments["--gevent"], program=environment.programs / program)
+    with connect(f"{uwsgi.url}/echo") as client:
+        client.send("text")
+        assert client.recv(10) == "text"
+        client.send(b"binary")
+        assert client.recv(10) == b"binary"
+    with urlopen(f"http://{uwsgi.address}/", timeout=10) as response:
+        assert response.read() == b"Open a WebSocket at /echo.\n"
+
+
+def test_ci_runs_the_tests_by_the_command_of_the_readme() -> None:
+    command = code_block(README, "sh", "hatch run test").strip()
+    assert (REPOSITORY / ".ci" / "run").read_text().splitlines()[-1] == command
+
+
+@pytest.mark.parametrize(("document", "code"), CODE, ids=[document.name for document, _ in CODE])
+def test_python_code_runs(document: Path, code: str) -> None:
+    exec(compile(code, str(document), "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[str(document.relative_to(REPOSITORY)) for document in DOCUMENTS])
+def test_links_lead_somewhere(document: Path) -> None:
+    assert [link for link in links(document) if not (document.parent / link).exists()] == []
