@@ -46,7 +46,8 @@ class Waiter(Protocol):
 
     def clear(self) -> object: ...
 
-    def wait(self, timeout: float | None = None) -> object: ...
+    def wait(self, timeout: Any = None) -> Any:
+        """Wait for `set`, up to `timeout` seconds; return whether it was called."""
 
 
 class Timer:

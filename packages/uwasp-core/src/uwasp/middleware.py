@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
-from uwasp import handshake, takeover
+from uwasp import handshake, origin, statistics, takeover
 from uwasp.connection import Connection
+from uwasp.exceptions import Refusal
 from uwasp.handler import Handler, check_handler_class, find_handler
 from uwasp.options import Options
 from uwasp.protocol import FrameProtocol
@@ -79,20 +80,19 @@ class WebSocketMiddleware:
             return self.application(environ, start_response)
         path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
         route = self._routes.get(path)
-        if route is None:
-            return _refuse(
-                "path", handshake.refuse(HTTPStatus.NOT_FOUND, "there is no WebSocket at this path"), start_response
-            )
         try:
+            if route is None:
+                raise _Refused("path", handshake.refuse(HTTPStatus.NOT_FOUND, "there is no WebSocket at this path"))
             answer = _decide(environ, route)
             user = getattr(route.server_class, "authorize", _anybody)(environ)
             return self._accept(environ, start_response, path, route, answer, user)
         except _Refused as refused:
-            return _refuse(refused.reason, refused.answer, start_response)
+            reason, answer = refused.reason, refused.answer
         except Refusal as refusal:
-            return _refuse(
-                "authorize", handshake.refuse(refusal.status, refusal.body, *refusal.headers), start_response
-            )
+            reason, answer = "authorize", handshake.refuse(refusal.status, refusal.body, *refusal.headers)
+        statistics.count_refusal(reason)
+        start_response(answer.status, answer.headers)
+        return [answer.body]
 
     def _accept(
         self,
@@ -157,12 +157,6 @@ def _decide(environ: dict[str, Any], route: _Route) -> handshake.Answer:
         logger.warning("WebSocket refused: %d are open in this process", options.max_connections)
         raise _Refused("full", _busy("as many WebSockets are open as may be"))
     return answer
-
-
-def _refuse(reason: str, answer: handshake.Answer, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    statistics.count_refusal(reason)
-    start_response(answer.status, answer.headers)
-    return [answer.body]
 
 
 def _busy(reason: str) -> handshake.Answer:
