@@ -106,6 +106,7 @@ class Uwsgi(Process):
         folder: where its log (and its Unix socket) goes.
         kind: the option for its socket: http-socket, http11-socket, http, socket.
         unix: the socket is a Unix one, in `folder`.
+        die_on_term: SIGTERM stops it, where it would reload without.
         options: further options, as on the command line.
     """
 
@@ -119,12 +120,15 @@ class Uwsgi(Process):
         master: bool = True,
         env: Mapping[str, str] | None = None,
         program: Path | None = None,
+        die_on_term: bool = True,
         wait: bool = True,
     ) -> None:
         self.path = folder / "uwsgi.sock" if unix else None
         self.port = 0
         program = program or uwsgi_program()
-        command = [str(program), "--need-app", "--die-on-term", "--wsgi-file", str(application), "--listen", "100"]
+        command = [str(program), "--need-app", "--wsgi-file", str(application), "--listen", "100"]
+        if die_on_term:
+            command.append("--die-on-term")
         # A signal that comes between the fork of a worker and this is lost on it. Without a master there is no fork.
         command += ["--hook-accepting-once", f"print:{ACCEPTING}"]
         if master:

@@ -28,7 +28,9 @@ from uwasp import ConnectionClosed, Server, WebSocket, WebSocketMiddleware
 
 MAX_NAME = 24  # characters; the page has the same two limits
 MAX_TEXT = 2000
+MOST_BEHIND = 2**18  # bytes that may wait for a client before it has to leave; less than `write_limit`
 POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
+TRY_AGAIN_LATER = 1013  # https://www.iana.org/assignments/websocket
 
 logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 
@@ -36,8 +38,8 @@ logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 class Room:
     """Everybody who is here. Its methods may be called from any thread or greenlet.
 
-    Sending never waits for a client: what a slow one does not take is queued. So the lock can be held while a message
-    goes out to all, and everybody sees the same things in the same order.
+    The lock is held while a message goes out to all, so everybody sees the same things in the same order. Nobody waits
+    for a slow client meanwhile: it is closed before so much waits for it that sending to it would wait.
     """
 
     def __init__(self) -> None:
@@ -76,7 +78,10 @@ class Room:
 
 def _tell(ws: WebSocket, message: str) -> None:
     with suppress(ConnectionClosed):  # gone, and about to leave the room: its `on_close` comes next
-        ws.send(message)
+        if ws.buffered_amount > MOST_BEHIND:
+            ws.close(TRY_AGAIN_LATER, "too far behind")
+        else:
+            ws.send(message)
 
 
 room = Room()

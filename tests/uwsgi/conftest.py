@@ -36,9 +36,15 @@ def serve(start_uwsgi: Callable[..., Uwsgi], handler: str) -> Callable[..., Uwsg
     Without a `loop`, it gets the options that its handler needs.
     """
 
-    def start(*options: str, loop: tuple[str, ...] | None = None, middleware: Any = None, **keywords: Any) -> Uwsgi:
+    def start(
+        *options: str,
+        loop: tuple[str, ...] | None = None,
+        middleware: Any = None,
+        application: Path = APPLICATION,
+        **keywords: Any,
+    ) -> Uwsgi:
         env = {"UWASP_HANDLER": handler, "UWASP_OPTIONS": json.dumps(middleware or {}), **keywords.pop("env", {})}
         loop = LOOP_OPTIONS[handler] if loop is None else loop
-        return start_uwsgi(APPLICATION, *loop, *options, env=env, **keywords)
+        return start_uwsgi(application, *loop, *options, env=env, **keywords)
 
     return start

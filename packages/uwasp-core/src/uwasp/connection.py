@@ -82,6 +82,7 @@ class Connection:
         "_socket",
         "_timer",
         "_waiting",
+        "_withheld",
         "bytes_in",
         "bytes_out",
         "close_code",
@@ -123,6 +124,7 @@ class Connection:
         self._queued = 0  # bytes that were read for the messages in the inbox
         self._paused = False  # the inbox is full, and nothing is read
         self._waiting: list[Waiter] | None = None  # senders, until there is room in `_outgoing`
+        self._withheld: bytes | bytearray = b""  # the last pongs, until there is room in `_outgoing`
         self._heard = 0.0  # when something came last, in seconds of `time.monotonic()`
         self._pinged = 0.0  # when a ping was sent that nothing has answered yet; 0 for none
 
@@ -265,12 +267,13 @@ class Connection:
             self.bytes_in += len(data)
             if protocol.replies:
                 if self.open:
-                    self._write(protocol.replies)
+                    self._reply(protocol.replies)
                 protocol.replies = b""
             if not self._over:
                 if messages:
                     self.messages_in += len(messages)
-                    self._queued += len(data)
+                    # What was compressed can be a thousand times as large now.
+                    self._queued += len(data) if protocol.deflate is None else sum(map(len, messages))
                     if self._inbox:
                         self._inbox += messages
                     else:
@@ -324,6 +327,9 @@ class Connection:
                 return  # it was cut
             del outgoing[:sent]
             if len(outgoing) < self._options.write_limit:
+                if self._withheld:
+                    outgoing += self._withheld
+                    self._withheld = b""
                 self._end_waiting()
             if not outgoing:
                 self._outgoing = None
@@ -340,6 +346,7 @@ class Connection:
         try:
             if not self._opened:
                 self._opened = True
+                logger.info("%s is open", self)
                 server.on_open()
             on_message = server.on_message
             while True:
@@ -373,6 +380,7 @@ class Connection:
         self._answer_close()
         server, self._server = self._server, None
         assert server is not None
+        logger.info("%s is closed with %s %a", self, self.close_code, self.close_reason)
         try:
             server.on_close()
         except Exception:
@@ -413,6 +421,13 @@ class Connection:
         if sent < len(data) and self.open:
             self._outgoing = bytearray(memoryview(data)[sent:])
             self._watch()
+
+    def _reply(self, pongs: bytes | bytearray) -> None:
+        """Answer pings. Of those whose answers a client does not read, only the last are (RFC 6455 §5.5.3)."""
+        if self.buffered_amount < self._options.write_limit:
+            self._write(pongs)
+        else:
+            self._withheld = pongs
 
     def _watch(self) -> None:
         """Have the poller look for what is wanted now."""
@@ -481,7 +496,7 @@ class Connection:
         try:
             self._socket.shutdown(how)
         except OSError as error:
-            logger.debug("shutdown: %s", error)  # the peer was faster
+            logger.debug("%s: shutdown: %s", self, error)  # the peer was faster
 
     def _set_close_code(self, code: int, reason: str) -> None:
         if self.close_code is None:

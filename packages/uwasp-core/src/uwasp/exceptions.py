@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
 __all__ = ["ConfigurationError", "ConnectionClosed", "HandlerNotFound", "Refusal", "UwaspError"]
+
+
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 
 
 class UwaspError(Exception):
@@ -47,7 +51,8 @@ class Refusal(UwaspError):
         headers: further headers, pairs of `str`, such as `("WWW-Authenticate", "Basic")`.
 
     Raises:
-        ValueError: another status, or a header with a character that could end it.
+        ValueError: another status, a header with a character that could end it, or one that says how long the answer
+            is.
     """
 
     def __init__(self, status: int = 403, body: str = "", headers: Iterable[tuple[str, str]] = ()) -> None:
@@ -55,8 +60,10 @@ class Refusal(UwaspError):
         if not 300 <= status <= 599:
             raise ValueError(f"a refusal has a status from 300 to 599, not {status!r}")
         for name, value in self.headers:
-            if not (name.isascii() and name.isprintable() and value.isascii() and value.isprintable()):
-                raise ValueError(f"a header is printable ASCII, not {name!r}: {value!r}")
+            if not (_TOKEN.fullmatch(name) and value.isascii() and value.isprintable()):
+                raise ValueError(f"a header has a token for a name and printable ASCII in it, not {name!r}: {value!r}")
+            if name.lower() in ("content-length", "transfer-encoding"):
+                raise ValueError(f"{name} is set by uWASP")
         self.status = HTTPStatus(status)
         self.body = body or self.status.phrase
         super().__init__(f"{status} {self.body}")

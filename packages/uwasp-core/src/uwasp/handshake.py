@@ -71,8 +71,11 @@ def is_upgrade(environ: dict[str, Any]) -> bool:
 def refuse(status: HTTPStatus, reason: str, *headers: tuple[str, str]) -> Answer:
     """A response that says in its body why there is no WebSocket."""
     body = f"{reason}\n".encode()
-    common = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    return Answer(f"{status.value} {status.phrase}", [*common, *headers], body)
+    common = [("Content-Type", "text/plain; charset=utf-8")]
+    if any(name.lower() == "content-type" for name, _ in headers):
+        common = []
+    length = ("Content-Length", str(len(body)))
+    return Answer(f"{status.value} {status.phrase}", [*common, length, *headers], body)
 
 
 def answer(environ: dict[str, Any], protocols: Sequence[str] = (), compression: Deflate | None = None) -> Answer:

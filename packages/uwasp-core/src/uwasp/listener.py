@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uwasp.connection import Connection
 from uwasp.poller import READABLE, WRITABLE, Poller, new_poller
 from uwasp.protocol import CloseCode
-from uwasp.statistics import Totals, add_listener
+from uwasp.statistics import Metrics, Totals, add_listener
 
 if TYPE_CHECKING:
     from uwasp.options import Options
@@ -99,6 +99,7 @@ class Listener:
         self._serving_lock = new_lock()
         self._serving = 0  # connections whose `on_close` is still to come, or to return
         self._goodbye: Waiter | None = None  # set when the last is gone, after `shut_down`
+        self._shutdown_timeout = 0.0
         self._keepalive_period = KEEPALIVE_PERIOD
         self._keeping_alive = False
         self._timers: list[tuple[float, int, Timer]] = []
@@ -109,6 +110,9 @@ class Listener:
         os.set_blocking(self._bell, False)
         os.set_blocking(self._bell_button, False)
         self.poller.register(self._bell, READABLE)
+        self._metrics = Metrics(self, new_lock) if Metrics.are_wanted() else None
+        if self._metrics is not None:
+            self._publish()
         add_listener(self)
 
     def add(self, ws: WebSocket, server: ServerInterface) -> None:
@@ -116,6 +120,7 @@ class Listener:
         connection = ws.connection
         with self._serving_lock:
             self._serving += 1
+            self._shutdown_timeout = max(self._shutdown_timeout, ws.options.shutdown_timeout)
             self.totals.opened += 1
         connection.attach(self, server, self._new_lock)
         self._connections[connection.fd] = connection
@@ -162,8 +167,11 @@ class Listener:
             self._goodbye.set()
 
     def shutdown_timeout(self) -> float:
-        """How long `shut_down` may take, in seconds: the longest that a connection was given."""
-        return max((connection.shutdown_timeout for connection in self.connections()), default=0.0)
+        """How long `shut_down` may take, in seconds: the longest that a connection was given.
+
+        A connection that is gone counts: its `on_close` may not have returned yet.
+        """
+        return self._shutdown_timeout
 
     def _keep_alive_as_often_as(self, options: Options) -> None:
         if options.ping_interval is None:
@@ -183,6 +191,11 @@ class Listener:
             self._keeping_alive = bool(self._connections)
         if self._keeping_alive:
             self.call_later(self._keepalive_period, self._keep_alive)
+
+    def _publish(self) -> None:
+        if self._metrics is not None:
+            self._metrics.publish()
+            self.call_later(self._metrics.PERIOD, self._publish)
 
     def __len__(self) -> int:
         """The number of connections whose descriptor is open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -21,6 +22,7 @@ __all__ = ["WebSocketMiddleware"]
 logger = logging.getLogger("uwasp.middleware")
 
 RETRY_AFTER = "5"  # seconds, in a 503
+_MOST_LOGGED = 200  # characters of what a client sent
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ServerClass = Callable[[WebSocket], ServerInterface]
@@ -87,10 +89,14 @@ class WebSocketMiddleware:
             user = getattr(route.server_class, "authorize", _anybody)(environ)
             return self._accept(environ, start_response, path, route, answer, user)
         except _Refused as refused:
-            reason, answer = refused.reason, refused.answer
+            reason, answer, why = refused.reason, refused.answer, refused.why
         except Refusal as refusal:
             reason, answer = "authorize", handshake.refuse(refusal.status, refusal.body, *refusal.headers)
+            why = str(refusal.status.value)
         statistics.count_refusal(reason)
+        peer = _peer(environ, route.options if route is not None else None)
+        level = logging.WARNING if reason in _FOR_THE_OPERATOR else logging.INFO
+        logger.log(level, "WebSocket refused to %s at %s: %s%s", peer, _printable(path), reason, f", {why}" * bool(why))
         start_response(answer.status, answer.headers)
         return [answer.body]
 
@@ -105,22 +111,39 @@ class WebSocketMiddleware:
     ) -> Iterable[bytes]:
         """Make what the connection needs, then take it over. What can fail comes before the 101."""
         options = route.options
-        ws = WebSocket(environ, path, answer.protocol, options, user)
-        handler = self.handler_class(ws, route.server_class(ws))
-        protocol = FrameProtocol(options.max_message_size, options.max_fragments, answer.deflate)
+        if not statistics.take_place(options.max_connections):
+            raise _full(options)
         try:
-            fd = takeover.duplicate()
-        except OSError as error:
-            logger.error("WebSocket refused: %s", error)
-            raise _Refused("descriptors", _busy("no descriptor is left for another WebSocket")) from error
-        connection = Connection(fd, protocol, options, _peer(environ, options), path)
-        try:
-            takeover.release(start_response, answer.status, answer.headers)
-            ws.connection = connection
-            return handler.handle(environ, answer.protocol)
-        except BaseException:
-            connection.abandon()
-            raise
+            ws = WebSocket(environ, path, answer.protocol, options, user)
+            protocol = FrameProtocol(options.max_message_size, options.max_fragments, answer.deflate)
+            try:
+                handler = self.handler_class(ws, route.server_class(ws))
+                fd = takeover.duplicate()
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                busy = _busy("no descriptor is left for another WebSocket")
+                raise _Refused("descriptors", busy, str(error.strerror)) from error
+            connection = Connection(fd, protocol, options, _peer(environ, options), path)
+            try:
+                try:
+                    takeover.release(start_response, answer.status, answer.headers)
+                except OSError as error:
+                    # Were it raised, uWSGI would log a traceback, and keep it with all that it refers to.
+                    logger.info("%s was gone before its handshake was answered: %s", connection, error)
+                    connection.abandon()
+                    return []
+                ws.connection = connection
+                return handler.handle(environ, answer.protocol)
+            except BaseException:
+                connection.abandon()
+                raise
+        finally:
+            statistics.give_place_back()
+
+
+# The reasons for which the operator has to do something, or wants to know.
+_FOR_THE_OPERATOR = frozenset({"tls", "origin", "full", "descriptors"})
 
 
 class _Route(NamedTuple):
@@ -129,11 +152,12 @@ class _Route(NamedTuple):
 
 
 class _Refused(Exception):
-    """A request that gets no WebSocket; `reason` is the word that it is counted under."""
+    """A request that gets no WebSocket; `reason` is the word that it is counted under, `why` is for the log."""
 
-    def __init__(self, reason: str, answer: handshake.Answer) -> None:
+    def __init__(self, reason: str, answer: handshake.Answer, why: str = "") -> None:
         self.reason = reason
         self.answer = answer
+        self.why = why
 
 
 def _decide(environ: dict[str, Any], route: _Route) -> handshake.Answer:
@@ -145,18 +169,22 @@ def _decide(environ: dict[str, Any], route: _Route) -> handshake.Answer:
     options = route.options
     reason = takeover.refusal()
     if reason is not None:
-        logger.error("WebSocket refused: %s", reason)
-        raise _Refused("tls", handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason))
+        raise _Refused("tls", handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason), reason)
     answer = handshake.answer(environ, getattr(route.server_class, "protocols", ()), options.deflate)
     if not answer.accepts:
-        raise _Refused("handshake", answer)
+        raise _Refused("handshake", answer, answer.body.decode().strip())
     if not origin.is_allowed(environ, options.allowed_origins, options.trust_proxy):
-        logger.warning("WebSocket refused: origin %a, host %a", environ["HTTP_ORIGIN"], environ.get("HTTP_HOST"))
-        raise _Refused("origin", handshake.refuse(HTTPStatus.FORBIDDEN, "this origin may not open a WebSocket here"))
+        why = f"{_printable(environ['HTTP_ORIGIN'])} at host {_printable(environ.get('HTTP_HOST', ''))}"
+        answer = handshake.refuse(HTTPStatus.FORBIDDEN, "this origin may not open a WebSocket here")
+        raise _Refused("origin", answer, why)
     if options.max_connections is not None and statistics.open_connections() >= options.max_connections:
-        logger.warning("WebSocket refused: %d are open in this process", options.max_connections)
-        raise _Refused("full", _busy("as many WebSockets are open as may be"))
+        raise _full(options)
     return answer
+
+
+def _full(options: Options) -> _Refused:
+    why = f"max_connections is {options.max_connections}"
+    return _Refused("full", _busy("as many WebSockets are open as may be"), why)
 
 
 def _busy(reason: str) -> handshake.Answer:
@@ -167,12 +195,21 @@ def _anybody(environ: dict[str, Any]) -> None:
     """The `authorize` of a server class that has none."""
 
 
-def _peer(environ: dict[str, Any], options: Options) -> str:
-    """The client's address, for the log, with nothing in it that is not printable ASCII."""
+def _peer(environ: dict[str, Any], options: Options | None) -> str:
+    """The client's address, for the log.
+
+    Of several in X-Forwarded-For it is the last, which the proxy itself has added. The client may have sent the others.
+    """
     address: str = environ.get("REMOTE_ADDR", "")
-    if options.trust_proxy:
-        address = environ.get("HTTP_X_FORWARDED_FOR", address).split(",")[0].strip()
-    return ascii(address)[1:-1] or "a Unix socket"
+    if options is not None and options.trust_proxy:
+        address = environ.get("HTTP_X_FORWARDED_FOR", address).split(",")[-1].strip()
+    return _printable(address) or "a Unix socket"
+
+
+def _printable(text: str) -> str:
+    """What came from a client, for the log: as printable ASCII, and not much of it."""
+    quoted = ascii(text)[1:-1]
+    return quoted if len(quoted) <= _MOST_LOGGED else f"{quoted[:_MOST_LOGGED]}..."
 
 
 def _by_path(servers: tuple[tuple[str, ServerClass], ...]) -> dict[str, ServerClass]:

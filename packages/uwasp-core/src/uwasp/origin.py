@@ -6,12 +6,14 @@ send any origin, or none; this protects the users of browsers, nobody else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 __all__ = ["is_allowed"]
 
+_LABELS = re.compile(r"[-_.0-9a-z]+")  # what the `*` of a wildcard stands for
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -52,4 +54,7 @@ def _matches(origin: str, pattern: str) -> bool:
     if pattern in ("*", origin):
         return True
     scheme, wildcard, domain = pattern.partition("://*.")
-    return bool(wildcard) and origin.startswith(f"{scheme}://") and origin.endswith(f".{domain}")
+    start, end = f"{scheme}://", f".{domain}"
+    if not wildcard or len(origin) <= len(start) + len(end) or not (origin.startswith(start) and origin.endswith(end)):
+        return False
+    return _LABELS.fullmatch(origin[len(start) : -len(end)]) is not None

@@ -47,10 +47,17 @@ class SelectorPoller:
         self._selector.register(fd, _to_selector(eventmask))
 
     def modify(self, fd: int, eventmask: int, /) -> None:
-        self._selector.modify(fd, _to_selector(eventmask))
+        registered = fd in self._selector.get_map()
+        if not eventmask:  # what epoll takes for errors alone, a selector does not take
+            self.unregister(fd)
+        elif registered:
+            self._selector.modify(fd, _to_selector(eventmask))
+        else:
+            self._selector.register(fd, _to_selector(eventmask))
 
     def unregister(self, fd: int, /) -> None:
-        self._selector.unregister(fd)
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1, /) -> list[tuple[int, int]]:
         ready = [(key.fd, _from_selector(events)) for key, events in self._selector.select(timeout)]

@@ -7,7 +7,10 @@ the next request of a keep-alive connection from it) cannot reach the client. It
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -23,9 +26,12 @@ except (ImportError, AttributeError):  # outside uWSGI (or a folder of that name
     uwsgi = None
 
 __all__ = [
+    "add_to_metric",
     "at_exit",
     "duplicate",
+    "has_metric",
     "is_set",
+    "leave_when_cheaped",
     "loop",
     "refusal",
     "release",
@@ -33,6 +39,12 @@ __all__ = [
     "threads_enabled",
     "values",
 ]
+
+
+MOST_RESERVED = 64  # descriptors; see `duplicate`
+
+
+CHEAPER_PERIOD = 1.0  # seconds; uWSGI's master looks as often
 
 
 def running_under_uwsgi() -> bool:
@@ -86,10 +98,21 @@ def refusal() -> str | None:
 def duplicate() -> int:
     """A descriptor of our own for the connection of the current request. Works only in the request's own context.
 
+    The last descriptors of the process are left to all else: to uWSGI, which accepts no connection without one and
+    could not even refuse, and to the application.
+
     Raises:
-        OSError: none is left (EMFILE).
+        OSError: none is left for this (EMFILE).
     """
-    return os.dup(uwsgi.connection_fd())
+    _dev_null()  # opened while there is still time to refuse
+    own = os.dup(uwsgi.connection_fd())
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and own >= limit - min(
+        MOST_RESERVED, limit // 8
+    ):  # a new one is the lowest free
+        os.close(own)
+        raise OSError(errno.EMFILE, f"nearly all of the process's {limit} descriptors are in use")
+    return own
 
 
 def release(start_response: Callable[..., Any], status: str, headers: Sequence[tuple[str, str]]) -> None:
@@ -109,22 +132,61 @@ def release(start_response: Callable[..., Any], status: str, headers: Sequence[t
     os.dup2(_dev_null(), uwsgi.connection_fd(), inheritable=False)
 
 
+def has_metric(name: str) -> bool:
+    """Whether uWSGI's metrics subsystem is on and the operator has registered this metric (--metric)."""
+    return uwsgi is not None and hasattr(uwsgi, "metric_inc") and bool(uwsgi.metric_inc(name, 0))
+
+
+def add_to_metric(name: str, difference: int) -> None:
+    """Add to a metric, which all workers share; does nothing if the operator has not registered it."""
+    if difference > 0:
+        uwsgi.metric_inc(name, difference)
+    elif difference < 0:
+        uwsgi.metric_dec(name, -difference)
+
+
 def at_exit(action: Callable[[], None]) -> None:
     """Have uWSGI call `action` when this worker ends, for whatever reason but SIGKILL, before its own `uwsgi.atexit`.
 
     uWSGI holds one such callable, so one that the application has set is kept, and called after ours. One that it sets
     after its first WebSocket takes our place.
+
+    uWSGI's gevent loop may call it from two greenlets, after max-requests for instance. The action has to bear that;
+    the application's own is called once.
     """
     before = getattr(uwsgi, "atexit", None)
 
     def chained() -> None:
+        nonlocal before
         try:
             action()
         finally:
-            if before is not None:
-                before()
+            own, before = before, None
+            if own is not None:
+                own()
 
     uwsgi.atexit = chained
+
+
+def leave_when_cheaped(call_later: Callable[[float, Callable[[], None]], object]) -> None:
+    """End this worker when uWSGI's cheaper mode takes it away.
+
+    All that uWSGI does is to wake it with SIGWINCH. The gevent loop does not hear that, and of several threads only
+    one does: the worker would stay, with its connections, until uWSGI kills it (worker-reload-mercy, 60 s).
+
+    Args:
+        call_later: calls a function after so many seconds, as `Listener.call_later` does.
+    """
+    if not is_set("cheaper"):
+        return
+
+    def look() -> None:
+        if uwsgi.workers()[uwsgi.worker_id() - 1]["status"] == b"cheap":
+            os.kill(os.getpid(), signal.SIGHUP)  # uWSGI's own way to end gracefully
+        else:
+            call_later(CHEAPER_PERIOD, look)
+
+    call_later(CHEAPER_PERIOD, look)
 
 
 @cache

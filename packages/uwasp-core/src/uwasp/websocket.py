@@ -98,6 +98,11 @@ class WebSocket:
         self.connection.terminate()
 
     @property
+    def id(self) -> int:
+        """The number that tells this connection from the others of the process; log lines have it."""
+        return self.connection.number
+
+    @property
     def buffered_amount(self) -> int:
         """The bytes that are queued because the client has not read what went before."""
         return self.connection.buffered_amount

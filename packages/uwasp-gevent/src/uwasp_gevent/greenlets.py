@@ -26,6 +26,8 @@ __all__ = ["Greenlets"]
 logger = logging.getLogger("uwasp.gevent")
 
 READ = 1  # libev's name for a watcher's event
+# So many consumers wait for more when there is nothing to do; the others, which blocked servers made necessary, end.
+IDLE_CONSUMERS = 16
 
 
 class Greenlets:
@@ -46,16 +48,18 @@ class Greenlets:
         self._consumers = 0
         self._timer = self._hub.loop.timer(0)
         self._timer_due: float | None = None
+        self._parted: Event | None = None  # set when all connections are closed, after `shut_down`
         self._watcher = self._hub.loop.io(self.listener.poller.fileno(), READ)
         self._watcher.start(self._poll)
 
     def shut_down(self) -> None:
         """Close all connections, and come back when they are closed or have had their time. Not in the hub."""
         timeout = self.listener.shutdown_timeout()
-        done = Event()
-        self.listener.shut_down(done)
-        if not done.wait(timeout):
-            logger.warning("%d connections were open still after %s s and are lost", len(self.listener), timeout)
+        if self._parted is None:  # else uWSGI calls from a second greenlet, which must wait as well
+            self._parted = Event()
+            self.listener.shut_down(self._parted)
+        if not self._parted.wait(timeout):
+            logger.warning("shut down after %s s, with %d connections still open", timeout, len(self.listener))
 
     def _new_waiter(self) -> Waiter | None:
         """In greenlets, gevent's event; in another thread, a real one; in the hub there is no waiting."""
@@ -104,9 +108,11 @@ class Greenlets:
             while True:
                 while ready:
                     ready.popleft().consume()
+                if len(self._waiting) >= IDLE_CONSUMERS:
+                    return
                 self._waiting.append(me)
                 self._hub.switch()
-        finally:  # killed, or its server raised something that is no Exception
+        finally:  # it is one too many, was killed, or its server raised something that is no Exception
             self._consumers -= 1
             if me in self._waiting:
                 self._waiting.remove(me)

@@ -77,4 +77,5 @@ class ThreadHandler(Handler):
                 if threads is None:
                     threads = cls._threads[key] = Threads(cls.max_consumers)
                     takeover.at_exit(threads.shut_down)
+                    takeover.leave_when_cheaped(threads.listener.call_later)
         return threads

@@ -49,7 +49,7 @@ class Threads:
         done = threading.Event()
         self.listener.shut_down(done)
         if not done.wait(timeout):
-            logger.warning("%d connections were open still after %s s and are lost", len(self.listener), timeout)
+            logger.warning("shut down after %s s, with %d connections still open", timeout, len(self.listener))
 
     def _new_waiter(self) -> threading.Event | None:
         return None if threading.current_thread() is self._listener_thread else threading.Event()

@@ -1,0 +1,43 @@
+"""The chaos bench in its short form; `hatch run chaos` is the long one. And the proof that it can fail."""
+
+from __future__ import annotations
+
+import random
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from bench import LOOP_OPTIONS, run_chaos
+from verdict import broken_promises, counts, describe, table
+
+# The load, and what has to be waited for when a machine is busy.
+pytestmark = [pytest.mark.timeout(240)] if find_spec("pytest_timeout") else []
+
+SECONDS = 10.0
+SECONDS_WITH_FAULTS = 4.0
+
+
+@pytest.mark.parametrize("handler", sorted(LOOP_OPTIONS))
+def test_no_promise_is_broken_in_chaos(handler: str, tmp_path: Path) -> None:
+    seed = str(random.randrange(10**6))
+    record = run_chaos(handler, tmp_path, SECONDS, seed)
+    print(f"seed {seed}\n{table([record])}")
+    assert not broken_promises(record), f"{describe([record])}\n{table([record])}"
+    counted = counts(record)
+    assert counted["messages echoed, once and in order"] > 100
+    assert counted["reloads"] >= 1
+    assert counted["workers killed"] >= 1
+
+
+@pytest.mark.parametrize("handler", sorted(LOOP_OPTIONS))
+def test_planted_faults_are_found(handler: str, tmp_path: Path) -> None:
+    """A message dropped, another sent twice, an on_close skipped, and what a connection had kept."""
+    record = run_chaos(handler, tmp_path, SECONDS_WITH_FAULTS, "faults", 60, "drop,twice,no-close,leak", patience=1.0)
+    found = {broken.promise for broken in broken_promises(record)}
+    assert {
+        "messages are echoed exactly once and in order",
+        "every on_open has its on_close",
+        "descriptors of a worker: back at the start",
+        "servers of a worker: back at the start",
+    } <= found

@@ -1,0 +1,117 @@
+"""The application of the tests of reloads, keepalive and closing: its servers note what happens to them.
+
+UWASP_HANDLER and UWASP_OPTIONS are as in `application.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import uwsgi
+from uwasp import Server, WebSocketMiddleware
+
+if os.environ["UWASP_HANDLER"] == "gevent":
+    from gevent import sleep
+else:
+    from time import sleep
+
+HOURS = 10_000.0  # seconds
+kept: list[Any] = []
+
+
+class Noting(Server):
+    """Notes that it was opened and closed, and tells its client the process that it is in."""
+
+    def note(self, event):
+        os.write(1, f"{self.ws.environ['QUERY_STRING']} {event}\n".encode())  # one write: one line
+
+    def on_open(self):
+        self.note("open")
+        self.ws.send(str(os.getpid()))
+
+    def on_message(self, message):
+        if message == "block":
+            self.note("blocked")
+            sleep(HOURS)
+        elif message == "wait for uWSGI":  # it may be busy with the handshake still, in its own books
+            while uwsgi.workers()[uwsgi.worker_id() - 1]["status"] != b"idle":
+                sleep(0.01)
+            self.ws.send("idle")
+        elif message == "terminate":
+            self.ws.terminate()
+        elif message == "close":
+            self.ws.close(4000, "enough")
+        else:
+            self.ws.send(message)
+
+    def on_close(self):
+        self.note(f"closed {self.ws.close_code} {self.ws.close_reason}".rstrip())
+
+
+class SlowToClose(Noting):
+    def on_close(self):
+        super().on_close()
+        sleep(HOURS)
+
+
+class Restless(Noting):
+    ping_interval = 0.5
+
+
+class Watchful(Noting):
+    ping_interval = 0.2
+    ping_timeout = 0.4
+    close_timeout = 0.2
+
+
+class Unconcerned(Noting):
+    ping_interval = None
+
+
+class Patient(Noting):
+    """Pings, and cares for no answer."""
+
+    ping_interval = 0.2
+    ping_timeout = None
+
+
+class Brief(Noting):
+    close_timeout = 0.3
+
+
+def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    path = environ["PATH_INFO"]
+    if path == "/reload":
+        uwsgi.reload()
+    elif path == "/grow":
+        kept.append(b"x" * 150 * 2**20)
+    elif path == "/sleep":
+        os.write(1, b"asleep\n")
+        sleep(HOURS)
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def say_goodbye() -> None:
+    os.write(1, b"the application's own atexit\n")
+
+
+uwsgi.atexit = say_goodbye
+
+application = WebSocketMiddleware(
+    plain,
+    os.environ["UWASP_HANDLER"],
+    [
+        ("/noting", Noting),
+        ("/slow-to-close", SlowToClose),
+        ("/restless", Restless),
+        ("/watchful", Watchful),
+        ("/unconcerned", Unconcerned),
+        ("/patient", Patient),
+        ("/brief", Brief),
+    ],
+    **json.loads(os.environ.get("UWASP_OPTIONS", "{}")),
+)

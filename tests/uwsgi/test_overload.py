@@ -1,0 +1,267 @@
+"""More than the worker can take: it refuses what is new, and serves what it has."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from inquiry import ask, figures
+from processes import wait_until
+from raw import RawClient, frame, request
+from test_deployments import PROXY
+
+LIMITS = Path(__file__).parent / "limits.py"
+MEGABYTE = 2**20
+DESCRIPTORS = 64
+
+
+def open_or_not(port):
+    """A client, and whether it was let in; its head tells why not."""
+    client = RawClient(port)
+    return client, client.head.startswith("HTTP/1.1 101")
+
+
+def check_echo(client, text="unharmed?"):
+    client.send(frame(1, text.encode()))
+    assert client.recv().data == text.encode()
+
+
+def test_beyond_max_connections_the_answer_is_503_until_there_is_room(serve):
+    uwsgi = serve(application=LIMITS, middleware={"max_connections": 2})
+    with RawClient(uwsgi.port) as first, RawClient(uwsgi.port) as second:
+        refused, is_open = open_or_not(uwsgi.port)
+        assert not is_open
+        assert refused.head.startswith("HTTP/1.1 503 ")
+        assert "Retry-After: 5" in refused.head.split("\r\n")
+        refused.socket.close()
+        assert figures(uwsgi.port)["refused"] == {"full": 1}
+        check_echo(first)
+        check_echo(second)
+        first.send(frame(8))
+        first.recv_close()
+        first.socket.close()
+        wait_until(lambda: figures(uwsgi.port)["open"] == 1, "the first to be gone")
+        with RawClient(uwsgi.port) as third:
+            check_echo(third)
+            check_echo(second)
+
+
+def test_max_connections_holds_however_many_come_at_once(serve, handler):
+    loop = {"threads": ("--threads", "8"), "gevent": ("--gevent", "50")}[handler]
+    uwsgi = serve(application=LIMITS, middleware={"max_connections": 5}, loop=loop)
+    with ThreadPoolExecutor(30) as pool:
+        clients = list(pool.map(open_or_not, [uwsgi.port] * 30))
+    try:
+        assert figures(uwsgi.port)["open"] == sum(is_open for _, is_open in clients) <= 5
+    finally:
+        for client, _ in clients:
+            client.socket.close()
+    assert figures(uwsgi.port)["opened"] <= 5
+
+
+def test_when_descriptors_run_out_new_ones_get_503_and_all_else_goes_on(serve):
+    uwsgi = serve(application=LIMITS, env={"LIMITS_NOFILE": str(DESCRIPTORS)})
+    with ExitStack() as clients:
+        inside = []
+        while True:
+            client, is_open = open_or_not(uwsgi.port)
+            clients.callback(client.socket.close)
+            if not is_open:
+                break
+            inside.append(client)
+        assert client.head.startswith("HTTP/1.1 503 ")
+        assert "Retry-After: 5" in client.head.split("\r\n")
+        assert 20 < len(inside) < DESCRIPTORS
+        for one in inside:
+            check_echo(one)
+        found = figures(uwsgi.port)  # a plain request is served
+        assert (found["open"], found["refused"]) == (len(inside), {"descriptors": 1})
+        inside[0].socket.close()
+        wait_until(lambda: figures(uwsgi.port)["open"] == len(inside) - 1, "one to be gone")
+        client, is_open = open_or_not(uwsgi.port)
+        clients.callback(client.socket.close)
+        assert is_open
+        check_echo(client)
+
+
+def test_without_a_single_descriptor_the_open_ones_live_on_and_it_recovers(serve):
+    uwsgi = serve(application=LIMITS, env={"LIMITS_NOFILE": str(DESCRIPTORS)})
+    with RawClient(uwsgi.port) as inside:
+        check_echo(inside)
+        ask(uwsgi.port, "hold/2")  # the application takes all there are, for two seconds
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(open_or_not, uwsgi.port)
+            for number in range(100):
+                check_echo(inside, str(number))
+            client, _ = waiting.result(20)  # it had to wait, or was refused with the last descriptor
+            client.socket.close()
+
+        def is_served_again():
+            client, is_open = open_or_not(uwsgi.port)
+            if is_open:
+                check_echo(client)
+            client.socket.close()
+            return is_open
+
+        wait_until(is_served_again, "a new one to be let in")
+
+
+def test_frames_that_come_byte_by_byte_hold_no_thread(serve):
+    """More of them than the worker has threads or cores; what is begun takes up no turn of anybody else."""
+    uwsgi = serve(application=LIMITS)
+    text = frame(1, b"slowly")
+    with ExitStack() as clients:
+        slow = [clients.enter_context(RawClient(uwsgi.port)) for _ in range(50)]
+        with RawClient(uwsgi.port) as other:
+            for index in range(len(text)):
+                for client in slow:
+                    client.send(text[index : index + 1])
+                check_echo(other, str(index))
+        assert all(client.recv().data == b"slowly" for client in slow)
+
+
+def test_a_handshake_that_comes_byte_by_byte_holds_a_thread_of_uwsgi_itself(serve, handler):
+    """uWSGI reads a request in the thread or core that serves it. What is open does not need one."""
+    uwsgi = serve(application=LIMITS, loop=("--threads", "2") if handler == "threads" else ("--gevent", "2"))
+    with RawClient(uwsgi.port) as inside:
+        check_echo(inside)
+        slow = [socket.create_connection(("127.0.0.1", uwsgi.port)) for _ in range(2)]
+        for one in slow:
+            one.sendall(request()[:-5])
+        late = socket.create_connection(("127.0.0.1", uwsgi.port), timeout=0.5)
+        late.sendall(request())
+        with pytest.raises(TimeoutError):
+            late.recv(1)
+        check_echo(inside)
+        for one in slow:
+            one.close()
+        late.settimeout(10)
+        assert late.recv(12) == b"HTTP/1.1 101"
+        late.close()
+
+
+@pytest.mark.parametrize("before", ["nginx", "http"])
+def test_behind_a_router_it_holds_none(serve, start_nginx, before):
+    """Which passes a request on when it has the whole of its head."""
+    if before == "http":
+        port = serve("--http-websockets", application=LIMITS, kind="http").port
+    else:
+        port = start_nginx(PROXY.format(target=serve(application=LIMITS).address)).port
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(30)]
+    for one in slow:
+        one.sendall(request()[:-5])
+    with RawClient(port) as client:
+        check_echo(client)
+    for one in slow:
+        one.close()
+
+
+def flooded(port, data, path="/echo", read=False):
+    """A client that sends `data` for as long as it is let, in a thread."""
+    client = RawClient(port, path)
+
+    def flood():
+        try:
+            client.send(data)
+        except OSError:
+            return  # it was cut, or has seen enough
+
+    thread = threading.Thread(target=flood)
+    client.socket.settimeout(30)
+    thread.start()
+    return client, thread
+
+
+def check_others_are_served(uwsgi, before, thread):
+    with connect(f"{uwsgi.url}/echo", proxy=None) as other:
+        for number in range(20):
+            other.send(str(number))
+            assert other.recv(10) == str(number)
+            assert figures(uwsgi.port)["memory"] - before < 30 * MEGABYTE
+        thread.join(1)
+        assert figures(uwsgi.port)["memory"] - before < 30 * MEGABYTE
+
+
+def test_a_flood_of_pings_that_are_not_read_takes_bounded_memory(serve):
+    uwsgi = serve(application=LIMITS, middleware={"write_limit": 2**17})
+    before = figures(uwsgi.port)["memory"]
+    client, thread = flooded(uwsgi.port, frame(9, b"x" * 125) * 200_000 + frame(9, b"the last"))
+    check_others_are_served(uwsgi, before, thread)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert figures(uwsgi.port)["queued_out"] < 2**17 + 2**16
+    assert figures(uwsgi.port)["memory"] - before < 30 * MEGABYTE
+    while b"the last" not in client.received[-100:]:
+        data = client.socket.recv(2**20)
+        assert data
+        client.received += data
+    client.socket.close()
+
+
+def test_a_flood_of_empty_fragments_ends_its_connection(serve):
+    uwsgi = serve(application=LIMITS)
+    before = figures(uwsgi.port)["memory"]
+    client, thread = flooded(uwsgi.port, frame(1, b"a", fin=False) + frame(0, fin=False) * 1_000_000)
+    check_others_are_served(uwsgi, before, thread)
+    assert client.recv_close() == (1008, "message in more than 131072 fragments")
+    thread.join(30)
+    client.socket.close()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_flood_of_tiny_messages_takes_bounded_memory(serve, reads):
+    uwsgi = serve(application=LIMITS, middleware={"write_limit": 2**17})
+    before = figures(uwsgi.port)["memory"]
+    text = b"x" if reads else b"x" * 125  # so that there are more answers than the buffers of the sockets hold
+    count = 100_000
+    client, thread = flooded(uwsgi.port, frame(1, text) * count)
+    answers = (bytes((0x81, len(text))) + text) * count
+    reader = threading.Thread(target=read_all, args=(client, len(answers)))
+    if reads:
+        reader.start()
+    check_others_are_served(uwsgi, before, thread)
+    if not reads:
+        found = figures(uwsgi.port)
+        assert found["queued_out"] < 2**17 + 2**10
+        reader.start()
+    reader.join(60)
+    assert client.received == answers
+    thread.join()
+    client.socket.close()
+
+
+def read_all(client, size):
+    while len(client.received) < size:
+        data = client.socket.recv(2**20)
+        if not data:
+            return
+        client.received += data
+
+
+def test_small_frames_that_grow_when_they_are_decompressed_take_bounded_memory(serve):
+    """A thousand bytes are a megabyte then."""
+    uwsgi = serve(application=LIMITS, middleware={"compression": "deflate"})
+    before = figures(uwsgi.port)["memory"]
+    with connect(f"{uwsgi.url}/gate?shut", proxy=None, compression="deflate", max_size=None) as client:
+        thread = threading.Thread(target=send_all, args=(client, "0" * MEGABYTE, 500), daemon=True)
+        thread.start()
+        wait_until(lambda: figures(uwsgi.port)["queued_in"] >= 1, "something to be queued")
+        assert figures(uwsgi.port)["memory"] - before < 200 * MEGABYTE
+        assert figures(uwsgi.port)["queued_in"] < 100
+        ask(uwsgi.port, "open/shut")
+        client.socket.shutdown(socket.SHUT_RDWR)
+
+
+def send_all(client, message, count):
+    try:
+        for _ in range(count):
+            client.send(message)
+    except ConnectionClosed:
+        return  # the test is over

@@ -1,0 +1,132 @@
+"""The figures of `uwasp.stats()`, uWSGI's metrics, and the log tell what happened."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from pathlib import Path
+
+from websockets.sync.client import connect
+
+from inquiry import ask, figures
+from processes import listening_socket, wait_until
+from raw import RawClient, frame, request
+
+LIMITS = Path(__file__).parent / "limits.py"
+OF_STATS = ("open", "opened", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_in", "queued_out")
+
+
+def status(port, path, *headers):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(request(path, *headers))
+        return int(client.recv(12)[-3:])
+
+
+def counted(port):
+    found = figures(port)
+    return {name: found[name] for name in (*OF_STATS, "closed", "refused")}
+
+
+def test_the_figures_are_those_of_what_was_exchanged(serve):
+    uwsgi = serve(application=LIMITS, middleware={"max_connections": 1})
+    nothing = dict.fromkeys(OF_STATS, 0)
+    assert counted(uwsgi.port) == {**nothing, "closed": {}, "refused": {}}
+    with RawClient(uwsgi.port) as client:
+        client.send(frame(1, b"hello") + frame(2, b"x" * 300) + frame(9, b"ping"))
+        assert {bytes(client.recv().data) for _ in range(3)} == {b"hello", b"x" * 300, b"ping"}
+        traffic = {"messages_in": 2, "messages_out": 2, "bytes_in": 11 + 308 + 10, "bytes_out": 7 + 304 + 6}
+        wait_until(lambda: counted(uwsgi.port)["messages_out"] == 2, "the figures")
+        assert counted(uwsgi.port) == {**nothing, **traffic, "open": 1, "opened": 1, "closed": {}, "refused": {}}
+        assert status(uwsgi.port, "/echo") == 503
+        client.send(frame(8, b"\x0f\xa0bye"))
+        assert client.recv_close() == (4000, "")
+    wait_until(lambda: figures(uwsgi.port)["open"] == 0, "the connection to be gone")
+    assert status(uwsgi.port, "/nowhere") == 404
+    assert status(uwsgi.port, "/echo", "Origin: http://elsewhere") == 403
+    assert status(uwsgi.port, "/echo", "Content-Length: 1") == 400
+    assert status(uwsgi.port, "/guarded") == 403
+    with RawClient(uwsgi.port):
+        pass
+    wait_until(lambda: figures(uwsgi.port)["closed"] == {"4000": 1, "1006": 1}, "the second to be gone")
+    assert counted(uwsgi.port) == {
+        **nothing,
+        "messages_in": 2,
+        "messages_out": 2,
+        "bytes_in": 11 + 308 + 10 + 11,
+        "bytes_out": 7 + 304 + 6 + 4,
+        "opened": 2,
+        "closed": {"4000": 1, "1006": 1},
+        "refused": {"full": 1, "path": 1, "origin": 1, "handshake": 1, "authorize": 1},
+    }
+
+
+def test_the_same_figures_are_in_uwsgis_metrics_where_they_are_registered(serve):
+    names = [*OF_STATS, "closed", "closed.4000", "closed.1001", "refused", "refused.path"]
+    gauges = ("open", "queued_in", "queued_out")
+    options = [f"--metric=name=uwasp.{name},type={'gauge' if name in gauges else 'counter'}" for name in names]
+    with listening_socket() as stats_socket:
+        stats_port = stats_socket.getsockname()[1]
+    uwsgi = serve("--enable-metrics", *options, "--stats", f"127.0.0.1:{stats_port}", application=LIMITS)
+
+    def metrics():
+        with socket.create_connection(("127.0.0.1", stats_port), timeout=10) as client:
+            data = b"".join(iter(lambda: client.recv(65536), b""))
+        found = json.loads(data)["metrics"]
+        return {name: found[f"uwasp.{name}"]["value"] for name in names}
+
+    assert status(uwsgi.port, "/nowhere") == 404
+    assert metrics() == {**dict.fromkeys(names, 0), "refused": 1, "refused.path": 1}
+    with connect(f"{uwsgi.url}/echo", proxy=None) as client:
+        client.send("hello")
+        assert client.recv(10) == "hello"
+        wait_until(lambda: metrics()["messages_out"] == 1, "the metrics", timeout=5)
+        assert metrics()["open"] == 1
+        client.close(4000)
+    wait_until(lambda: metrics()["closed"] == 1, "the close to be counted", timeout=5)
+    found = {name: value for name, value in metrics().items() if not name.startswith("bytes")}
+    expected = {"opened": 1, "closed": 1, "closed.4000": 1, "messages_in": 1, "messages_out": 1}
+    assert found == {name: {**expected, "refused": 1, "refused.path": 1}.get(name, 0) for name in found}
+    with connect(f"{uwsgi.url}/echo", proxy=None) as client:
+        wait_until(lambda: metrics()["open"] == 1, "the metrics", timeout=5)
+        Path(uwsgi.log.parent / "reload").touch()
+        uwsgi.popen.send_signal(1)
+        wait_until(lambda: metrics_or_none(metrics) == (0, 1), "the worker to take back what it had open")
+
+
+def metrics_or_none(metrics):
+    try:
+        found = metrics()
+    except OSError:
+        return None
+    return found["open"], found["closed.1001"]
+
+
+def test_without_metrics_nothing_is_registered_and_nothing_is_missing(serve):
+    uwsgi = serve(application=LIMITS)
+    with connect(f"{uwsgi.url}/echo", proxy=None) as client:
+        client.send("hello")
+        assert client.recv(10) == "hello"
+    assert ask(uwsgi.port, "metric/uwasp.open") in (0, None)
+
+
+def test_log_lines_carry_the_identity_of_their_connection(serve):
+    uwsgi = serve(application=LIMITS)
+    with connect(f"{uwsgi.url}/guarded?user=Ada", proxy=None) as client:
+        name, number = client.recv(10).split()
+        assert name == "Ada"
+        client.send("bye")
+        wait_until(lambda: client.close_code is not None, "the close")
+    identity = f"uwasp.connection INFO connection {number} of 127.0.0.1 at /guarded"
+    uwsgi.wait_for_output(f"{identity} is open")
+    uwsgi.wait_for_output(f"{identity} is closed with 4000 'bye'")
+
+
+def test_behind_a_trusted_proxy_the_identity_is_the_address_that_the_proxy_saw(serve):
+    uwsgi = serve(application=LIMITS, middleware={"trust_proxy": True})
+    with RawClient(uwsgi.port, "/echo", "X-Forwarded-For: 6.6.6.6, 192.0.2.7"):
+        uwsgi.wait_for_output("connection 1 of 192.0.2.7 at /echo is open")
+    uwsgi = serve(application=LIMITS)
+    with RawClient(uwsgi.port, "/echo", "X-Forwarded-For: 192.0.2.7"):
+        uwsgi.wait_for_output("connection 1 of 127.0.0.1 at /echo is open")
+    assert re.search(r"192\.0\.2\.7", uwsgi.output) is None
