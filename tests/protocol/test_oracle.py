@@ -147,6 +147,12 @@ def check(data, cuts, compressed):
     for start, stop in itertools.pairwise(cuts):
         ours.receive(data[start:stop])
         theirs.receive(data[start:stop])
+    if ours.code in (1002, 1009) and theirs.code is None:
+        # Ours fails at the head of a frame, theirs once it is complete: so let it be.
+        messages = len(theirs.messages)
+        theirs.receive(bytes(LIMIT + 200))
+        assert theirs.code is not None
+        del theirs.messages[messages:]
     wrong = next((index for index, message in enumerate(theirs.messages) if not is_text(message)), None)
     if wrong is not None:
         # Theirs leaves UTF-8 to the layers above; ours fails the connection (RFC 6455 §8.1).

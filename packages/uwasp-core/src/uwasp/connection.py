@@ -96,11 +96,14 @@ class Connection:
         self._timer: Timer | None = None
 
     def attach(self, listener: Listener, server: ServerInterface, new_lock: Callable[[], Any]) -> None:
-        """Called by the listener: from here on it delivers, beginning with `on_open`."""
+        """Called by the listener: what it and the consumers need."""
         self._listener = listener
         self._server = server
         self._lock = new_lock()
         self._deflate_lock = new_lock() if self._protocol.deflate is not None else None
+
+    def start(self) -> None:
+        """Called by the listener, once it looks for what arrives: `on_open` is due."""
         with self._lock:
             self._schedule()
 

@@ -79,6 +79,7 @@ class Listener:
         connection.attach(self, server, self._new_lock)
         self._connections[connection.fd] = connection
         self.poller.register(connection.fd, READABLE)
+        connection.start()
         self.wake()
 
     def forget(self, fd: int) -> None:
