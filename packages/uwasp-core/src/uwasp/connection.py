@@ -222,11 +222,6 @@ class Connection:
             self._cut()
 
     @property
-    def shutdown_timeout(self) -> float:
-        """How long it may take to part when the process ends, in seconds."""
-        return self._options.shutdown_timeout
-
-    @property
     def buffered_amount(self) -> int:
         """The bytes that wait to be sent."""
         outgoing = self._outgoing
@@ -308,7 +303,6 @@ class Connection:
             if self._heard >= self._pinged:
                 self._pinged = 0.0
             elif options.ping_timeout is not None and now - self._pinged >= options.ping_timeout:
-                logger.info("%s does not answer a ping", self)
                 self.close(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
         elif now - self._heard >= options.ping_interval:
             with self._lock:

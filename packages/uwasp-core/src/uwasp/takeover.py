@@ -42,8 +42,6 @@ __all__ = [
 
 
 MOST_RESERVED = 64  # descriptors; see `duplicate`
-
-
 CHEAPER_PERIOD = 1.0  # seconds; uWSGI's master looks as often
 
 
@@ -107,9 +105,8 @@ def duplicate() -> int:
     _dev_null()  # opened while there is still time to refuse
     own = os.dup(uwsgi.connection_fd())
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit != resource.RLIM_INFINITY and own >= limit - min(
-        MOST_RESERVED, limit // 8
-    ):  # a new one is the lowest free
+    reserved = min(MOST_RESERVED, limit // 8)
+    if limit != resource.RLIM_INFINITY and own >= limit - reserved:  # a new one is the lowest that is free
         os.close(own)
         raise OSError(errno.EMFILE, f"nearly all of the process's {limit} descriptors are in use")
     return own
