@@ -5,7 +5,6 @@ UWASP_HANDLER names the handler. The largest message of the suite has 16 MiB.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from typing import Any
@@ -26,8 +25,6 @@ def nothing(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return []
 
 
-options: dict[str, Any] = {"max_message_size": 2**24}
-if "compression" in inspect.signature(WebSocketMiddleware).parameters:
-    options["compression"] = "deflate"
-
-application = WebSocketMiddleware(nothing, os.environ["UWASP_HANDLER"], [("/echo", Echo)], **options)
+application = WebSocketMiddleware(
+    nothing, os.environ["UWASP_HANDLER"], [("/echo", Echo)], max_message_size=2**24, compression="deflate"
+)
