@@ -234,17 +234,30 @@ def there_is_invalid_text(data, compressed):
         if opcode:
             text = codecs.getincrementaldecoder("utf-8")() if opcode == 1 else None
             deflated = bool(first & 0x40)
+        last = whole and bool(first & 0x80)
+        parts = [payload]
         if deflated and inflate is not None:
-            payload = inflate.decompress(payload + (b"\x00\x00\xff\xff" if whole and first & 0x80 else b""))
-        if text is not None:
+            parts = [payload[index : index + 1] for index in range(len(payload))]  # a fault may come behind the text
+            parts += [b"\x00\x00\xff\xff"] if last else []
+        for part in parts:
             try:
-                text.decode(payload, whole and bool(first & 0x80))
-            except UnicodeDecodeError:
+                plain = inflate.decompress(part) if deflated and inflate is not None else part
+            except zlib.error:
+                return False
+            if text is not None and not goes_on_as_text(text, plain):
                 return True
-            rest = text.getstate()[0]
-            if rest[:1] == b"\xed" and rest[1:] >= b"\xa0":
-                return True
+        if text is not None and last and text.getstate()[0]:
+            return True
     return False
+
+
+def goes_on_as_text(decoder, data):
+    try:
+        decoder.decode(data)
+    except UnicodeDecodeError:
+        return False
+    rest = decoder.getstate()[0]
+    return rest[:1] != b"\xed" or rest[1:] < b"\xa0"
 
 
 def can_be_text(data, whole):
