@@ -273,7 +273,7 @@ SETTINGS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, He
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_both_protocols_agree(compressed):
-    search(compressed, 1_000)
+    search(compressed, 300)
 
 
 def search(compressed, inputs):
