@@ -6,15 +6,30 @@ The negotiation and zlib's streams are those of the `websockets` package.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from websockets.exceptions import NegotiationError
+from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.frames import Frame, Opcode
+from websockets.typing import ExtensionParameter
 
 __all__ = ["Deflate", "MessageDeflate"]
 
 # What ends a compressed message before RFC 7692 §7.2.1 has it removed.
 EMPTY_BLOCK = b"\x00\x00\xff\xff"
+
+
+class _Factory(ServerPerMessageDeflateFactory):
+    """Passes over offers that zlib cannot meet, which `websockets` before 17 accepts, and then raises an error."""
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        if ("server_max_window_bits", "8") in params:
+            raise NegotiationError("zlib cannot compress with a window of 8 bits")
+        return super().process_request_params(params, accepted_extensions)
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,7 @@ class Deflate:
 
     def factory(self) -> ServerPerMessageDeflateFactory:
         """What negotiates it with a client."""
-        return ServerPerMessageDeflateFactory(
+        return _Factory(
             server_no_context_takeover=self.server_no_context_takeover,
             client_no_context_takeover=self.client_no_context_takeover,
             server_max_window_bits=self.server_max_window_bits,
