@@ -148,6 +148,10 @@ def check(data, cuts, compressed):
     for start, stop in itertools.pairwise(cuts):
         ours.receive(data[start:stop])
         theirs.receive(data[start:stop])
+    if compressed and theirs.protocol.extensions[0].decoder.eof:
+        # A block with BFINAL set has ended the deflate stream, which a sender may do (RFC 7692 §7.2.3.4). Theirs loses
+        # the messages behind it; ours begins a new stream.
+        return
     if ours.code in (1002, 1009) and theirs.code is None:
         # Ours fails at the head of a frame, theirs once it is complete: so let it be.
         messages = len(theirs.messages)
@@ -273,11 +277,11 @@ SETTINGS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, He
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_both_protocols_agree(compressed):
-    search(compressed, 300)
+    search(compressed, 300, derandomize=True)  # the same in every run; the program below searches at random
 
 
-def search(compressed, inputs):
-    @settings(max_examples=inputs, derandomize=False, database=None, **SETTINGS)
+def search(compressed, inputs, derandomize=False):
+    @settings(max_examples=inputs, derandomize=derandomize, database=None, **SETTINGS)
     @given(streams(compressed))
     def agree(stream):
         data, cuts = stream
