@@ -164,7 +164,7 @@ def check(data, cuts, compressed):
         assert ours.code == 1007
         assert ours.messages == theirs.messages[:wrong]
         return
-    if ours.code == 1007 and ours.reason == "invalid UTF-8" and theirs.code != 1007:
+    if ours.code == 1007 and ours.reason == "invalid UTF-8":
         # Ours refuses text at the first wrong byte, theirs has at most read on from there.
         assert ours.messages == theirs.messages[: len(ours.messages)]
         assert there_is_invalid_text(data, compressed)
