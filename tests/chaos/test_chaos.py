@@ -12,7 +12,7 @@ from bench import LOOP_OPTIONS, run_chaos
 from verdict import broken_promises, counts, describe, table
 
 # The load, and what has to be waited for when a machine is busy.
-pytestmark = [pytest.mark.timeout(240)] if find_spec("pytest_timeout") else []
+pytestmark = [pytest.mark.long, *([pytest.mark.timeout(240)] if find_spec("pytest_timeout") else [])]
 
 SECONDS = 10.0
 SECONDS_WITH_FAULTS = 4.0

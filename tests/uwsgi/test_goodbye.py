@@ -19,6 +19,8 @@ from websockets.frames import Opcode
 from processes import wait_until
 from raw import RawClient, frame
 
+pytestmark = pytest.mark.long
+
 APPLICATION = Path(__file__).parent / "production.py"
 GOING_AWAY = b"\x03\xe9"
 SHUTDOWN_TIMEOUT = 2.0  # the default

@@ -17,6 +17,8 @@ from processes import wait_until
 from raw import RawClient, frame, request
 from test_deployments import PROXY
 
+pytestmark = pytest.mark.long
+
 LIMITS = Path(__file__).parent / "limits.py"
 MEGABYTE = 2**20
 DESCRIPTORS = 64
