@@ -176,8 +176,8 @@ def check(data, cuts, compressed):
         assert ours.messages == theirs.messages[: len(ours.messages)]
         return
     if compressed and 1009 in (ours.code, theirs.code):
-        # Ours measures what comes of a frame, as it comes, and allows for what deflate adds to data that it cannot press;
-        # theirs measures the compressed frame as well, and what comes of it when it is complete.
+        # Ours measures what comes of a frame, as it comes, and allows for what deflate adds to data that it cannot
+        # press; theirs measures the compressed frame as well, and what comes of it when it is complete.
         shorter = min(len(ours.messages), len(theirs.messages))
         assert ours.messages[:shorter] == theirs.messages[:shorter]
         return
