@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import select
 import signal
@@ -17,7 +16,7 @@ from websockets.sync.client import connect
 
 from processes import Uwsgi, wait_until
 from raw import RawClient, frame
-from uwasp import WebSocketMiddleware
+from test_deployments import PROXY
 from uwasp.options import Options
 
 APPLICATION = Path(__file__).parent / "production.py"
@@ -70,7 +69,6 @@ def says_something(client, seconds):
 
 def test_the_defaults_are_20_seconds():
     assert (Options().ping_interval, Options().ping_timeout, Options().close_timeout) == (20, 20, 10)
-    assert "options" in inspect.signature(WebSocketMiddleware).parameters
 
 
 def test_a_client_that_answers_no_ping_is_closed_with_1011(server, name, client_at):
@@ -136,16 +134,6 @@ def test_a_client_whose_host_is_gone_is_noticed(server, name):
             client.kill()
 
 
-PROXY = """
-    proxy_pass http://{target};
-    proxy_http_version 1.1;
-    proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Connection "upgrade";
-    proxy_set_header Host $http_host;
-    proxy_read_timeout 2s;
-"""
-
-
 def idle_for_longer_than_the_proxy_allows(url):
     with connect(f"{url}/restless?proxied", ping_interval=None) as client:
         client.recv(10)
@@ -156,7 +144,9 @@ def idle_for_longer_than_the_proxy_allows(url):
 
 
 def test_an_idle_connection_outlives_nginx(server, start_nginx):
-    idle_for_longer_than_the_proxy_allows(start_nginx(PROXY.format(target=server.address)).url)
+    idle_for_longer_than_the_proxy_allows(
+        start_nginx(PROXY.format(target=server.address) + "proxy_read_timeout 2s;").url
+    )
 
 
 def test_an_idle_connection_outlives_the_http_router(serve):

@@ -107,7 +107,9 @@ def test_an_upgrade_on_https_socket_is_refused_with_501(serve, tmp_path):
         connect(f"wss://127.0.0.1:{port}/echo", ssl=trusting)
     assert refusal.value.response.status_code == 501
     assert b"use uWSGI's --https with --http-websockets" in refusal.value.response.body
-    uwsgi.wait_for_output("WebSocket refused to 127.0.0.1 at /echo: tls, --https-socket ends TLS inside the worker")
+    uwsgi.wait_for_output(
+        "WebSocket refused to 127.0.0.1 at /echo: takeover, --https-socket ends TLS inside the worker"
+    )
     with connect(f"{uwsgi.url}/echo") as client:  # the other socket of the same worker
         client.send("plain")
         assert client.recv(10) == "plain"

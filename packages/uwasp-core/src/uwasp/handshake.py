@@ -23,14 +23,14 @@ from uwasp.compression import Deflate, MessageDeflate
 if TYPE_CHECKING:
     from websockets.extensions.permessage_deflate import PerMessageDeflate
 
-__all__ = ["Answer", "answer", "is_upgrade", "refuse"]
+__all__ = ["Answer", "answer", "is_upgrade", "quote", "refuse"]
 
 VERSION = "13"  # RFC 6455 §4.1, 9
 WHITE_SPACE = " \t"  # around a header's value: RFC 9110 §5.6.3
 
 _HTTP_1_1_OR_HIGHER = re.compile(r"HTTP/1\.[1-9]")  # HTTP/2 has no Upgrade header: RFC 9113 §8.6
 _HOST = re.compile(r"[-0-9A-Za-z._~%!$&'()*+,;=:\[\]]+")  # a host and a port, by the characters of RFC 3986 §3.2.2
-_MOST_QUOTED = 200  # characters of a malformed value
+MOST_QUOTED = 200  # characters of what a client sent
 
 _HANDSHAKE_HEADERS = (
     "Connection",
@@ -91,7 +91,7 @@ def answer(environ: dict[str, Any], protocols: Sequence[str] = (), compression: 
         protocol than 13 (§4.4).
     """
     if environ["REQUEST_METHOD"] != "GET":
-        method = _quote(environ["REQUEST_METHOD"])
+        method = quote(environ["REQUEST_METHOD"])
         return refuse(HTTPStatus.BAD_REQUEST, f"a WebSocket is asked for with GET, not '{method}'")
     if not _HTTP_1_1_OR_HIGHER.fullmatch(environ.get("SERVER_PROTOCOL", "HTTP/1.1")):
         return refuse(HTTPStatus.BAD_REQUEST, "a WebSocket needs HTTP/1.1 (behind nginx: proxy_http_version 1.1)")
@@ -103,7 +103,7 @@ def answer(environ: dict[str, Any], protocols: Sequence[str] = (), compression: 
     if version != VERSION:
         return refuse(
             HTTPStatus.UPGRADE_REQUIRED,
-            f"WebSocket version '{_quote(version)}' is not spoken here; {VERSION} is",
+            f"WebSocket version '{quote(version)}' is not spoken here; {VERSION} is",
             ("Sec-WebSocket-Version", VERSION),
             ("Upgrade", "websocket"),  # RFC 9110 §15.5.22
             ("Connection", "Upgrade"),
@@ -149,12 +149,12 @@ def _explain(error: BaseException | None) -> str:
     """What is wrong, from the outer error to its cause, with nothing of the client's that is not printable ASCII."""
     reasons = []
     while error is not None:
-        reasons.append(_quote(str(error)))
+        reasons.append(quote(str(error)))
         error = error.__cause__
     return "; ".join(reasons)
 
 
-def _quote(text: str) -> str:
-    """As printable ASCII, and not much of it."""
+def quote(text: str) -> str:
+    """What a client sent, for an answer or the log: as printable ASCII, and not much of it."""
     quoted = ascii(text)[1:-1]
-    return quoted if len(quoted) <= _MOST_QUOTED else f"{quoted[:_MOST_QUOTED]}..."
+    return quoted if len(quoted) <= MOST_QUOTED else f"{quoted[:MOST_QUOTED]}..."

@@ -22,7 +22,6 @@ __all__ = ["WebSocketMiddleware"]
 logger = logging.getLogger("uwasp.middleware")
 
 RETRY_AFTER = "5"  # seconds, in a 503
-_MOST_LOGGED = 200  # characters of what a client sent
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 ServerClass = Callable[[WebSocket], ServerInterface]
@@ -96,7 +95,9 @@ class WebSocketMiddleware:
         statistics.count_refusal(reason)
         peer = _peer(environ, route.options if route is not None else None)
         level = logging.WARNING if reason in _FOR_THE_OPERATOR else logging.INFO
-        logger.log(level, "WebSocket refused to %s at %s: %s%s", peer, _printable(path), reason, f", {why}" * bool(why))
+        logger.log(
+            level, "WebSocket refused to %s at %s: %s%s", peer, handshake.quote(path), reason, f", {why}" * bool(why)
+        )
         start_response(answer.status, answer.headers)
         return [answer.body]
 
@@ -143,7 +144,7 @@ class WebSocketMiddleware:
 
 
 # The reasons for which the operator has to do something, or wants to know.
-_FOR_THE_OPERATOR = frozenset({"tls", "origin", "full", "descriptors"})
+_FOR_THE_OPERATOR = frozenset({"takeover", "origin", "full", "descriptors"})
 
 
 class _Route(NamedTuple):
@@ -169,12 +170,12 @@ def _decide(environ: dict[str, Any], route: _Route) -> handshake.Answer:
     options = route.options
     reason = takeover.refusal()
     if reason is not None:
-        raise _Refused("tls", handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason), reason)
+        raise _Refused("takeover", handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason), reason)
     answer = handshake.answer(environ, getattr(route.server_class, "protocols", ()), options.deflate)
     if not answer.accepts:
         raise _Refused("handshake", answer, answer.body.decode().strip())
     if not origin.is_allowed(environ, options.allowed_origins, options.trust_proxy):
-        why = f"{_printable(environ['HTTP_ORIGIN'])} at host {_printable(environ.get('HTTP_HOST', ''))}"
+        why = f"{handshake.quote(environ['HTTP_ORIGIN'])} at host {handshake.quote(environ.get('HTTP_HOST', ''))}"
         answer = handshake.refuse(HTTPStatus.FORBIDDEN, "this origin may not open a WebSocket here")
         raise _Refused("origin", answer, why)
     if options.max_connections is not None and statistics.open_connections() >= options.max_connections:
@@ -203,13 +204,7 @@ def _peer(environ: dict[str, Any], options: Options | None) -> str:
     address: str = environ.get("REMOTE_ADDR", "")
     if options is not None and options.trust_proxy:
         address = environ.get("HTTP_X_FORWARDED_FOR", address).split(",")[-1].strip()
-    return _printable(address) or "a Unix socket"
-
-
-def _printable(text: str) -> str:
-    """What came from a client, for the log: as printable ASCII, and not much of it."""
-    quoted = ascii(text)[1:-1]
-    return quoted if len(quoted) <= _MOST_LOGGED else f"{quoted[:_MOST_LOGGED]}..."
+    return handshake.quote(address) or "a Unix socket"
 
 
 def _by_path(servers: tuple[tuple[str, ServerClass], ...]) -> dict[str, ServerClass]:

@@ -92,7 +92,7 @@ def stats() -> dict[str, Any]:
 
     Returns:
         `open`: connections now; `opened`: connections ever; `closed`: how many by close code, a `dict`; `refused`:
-        requests by reason (`path`, `tls`, `handshake`, `origin`, `authorize`, `full`, `descriptors`), a `dict`;
+        requests by reason (`path`, `takeover`, `handshake`, `origin`, `authorize`, `full`, `descriptors`), a `dict`;
         `messages_in`, `messages_out`; `bytes_in`, `bytes_out`: of frames after the handshake, those that are queued
         among them; `queued_in`: messages that wait for their servers; `queued_out`: bytes that wait for clients to
         read.
