@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import signal
 import threading
 import time
 
@@ -41,7 +42,13 @@ class Threads:
         self._numbers = itertools.count(1)
         self._taken = 0  # goes up whenever a consumer takes a connection
         self._listener_thread = threading.Thread(target=self._listen, name="uwasp-listener", daemon=True)
-        self._listener_thread.start()
+        # uWSGI's signals are for its own main thread: a handler of it that ends the process from one of ours hangs.
+        # uWSGI blocks them in its further threads too. The consumers inherit this from the listener, which starts them.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._listener_thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def shut_down(self) -> None:
         """Close all connections, and come back when they are closed or have had their time."""
