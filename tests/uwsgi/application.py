@@ -15,6 +15,7 @@ if os.environ.get("UWASP_PATCH"):
 
 import json
 import logging
+import multiprocessing
 import threading
 from typing import Any
 
@@ -87,6 +88,12 @@ class Lifecycle(Server):
             threading.Thread(target=self.ws.send, args=(rest,)).start()
         elif word == "threads":
             self.ws.send(" ".join(sorted(thread.name for thread in threading.enumerate())))
+        elif word == "child":
+            child = multiprocessing.get_context("fork").Process(target=sleep, args=(1000,))
+            child.start()
+            child.terminate()
+            child.join()
+            self.ws.send(f"the child's exit code is not 0: {child.exitcode != 0}")
         elif word == "describe":
             ws = self.ws
             self.ws.send(json.dumps([ws.path, ws.protocol, ws.closed, ws.close_code, ws.fileno() > 2]))

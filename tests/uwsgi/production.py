@@ -88,8 +88,12 @@ def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     elif path == "/grow":
         kept.append(b"x" * 150 * 2**20)
     elif path == "/sleep":
-        os.write(1, b"asleep\n")
+        os.write(1, b"at work\n")
         sleep(HOURS)
+    elif path == "/compute":
+        os.write(1, b"at work\n")
+        while True:
+            sleep(0)
     body = str(os.getpid()).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]

@@ -263,15 +263,20 @@ def test_harakiri_kills_no_websocket(produce):
         assert int(get(uwsgi)) == pid
 
 
-def test_a_stop_while_an_http_request_runs(produce, handler, request):
-    if handler == "threads":
-        reason = "with threads, uWSGI leaves uwsgi.atexit out at a stop while a request runs"
-        request.applymarker(pytest.mark.xfail(reason=reason, raises=EOFError, strict=True))
-    uwsgi = produce()
+@pytest.mark.parametrize("work", ["sleep", "compute"])
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGTERM with --die-on-term", "SIGINT", "SIGQUIT"])
+def test_a_stop_while_http_requests_run(start_for, end, work):
+    """One in each of uWSGI's threads, where there are two. uWSGI calls no `uwsgi.atexit` then."""
+    uwsgi = start_for(end)
     with ExitStack() as stack:
-        client, _ = connect(stack, uwsgi, "client")
-        busy = stack.enter_context(socket.create_connection(("127.0.0.1", uwsgi.port)))
-        busy.sendall(b"GET /sleep HTTP/1.0\r\n\r\n")
-        uwsgi.wait_for_output("asleep")
-        uwsgi.popen.send_signal(signal.SIGINT)
+        client, pid = connect(stack, uwsgi, "client")
+        for number in range(1, 2 if work == "compute" else 3):
+            busy = stack.enter_context(socket.create_connection(("127.0.0.1", uwsgi.port)))
+            busy.sendall(f"GET /{work} HTTP/1.0\r\n\r\n".encode())
+            wait_until(lambda number=number: uwsgi.output.count("at work") == number, "the request's start")
+        begin = time.monotonic()
+        ENDS[end][2](uwsgi)
         assert part(client) == GOING_AWAY
+        wait_until(lambda: is_gone(pid), "the worker's end", 10)
+        assert time.monotonic() - begin < SHUTDOWN_TIMEOUT + UWSGI_TIME + SLACK
+    assert events(uwsgi, "client") == ["open", "closed 1001"]

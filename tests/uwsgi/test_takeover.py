@@ -86,3 +86,14 @@ def test_uwsgis_signals_never_reach_our_threads(serve, handler):
     ends = sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
     assert len(blocked) >= 4  # uWSGI's two threads, the listener and a consumer
     assert sum(mask & ends != ends for mask in blocked) == 1  # the main thread alone hears them
+
+
+def test_a_child_that_is_ended_by_a_signal_ends_nothing_else(serve):
+    """A process that the application forks has the worker's descriptors, and what is to happen at its end."""
+    uwsgi = serve()
+    with connect(f"{uwsgi.url}/life?parent") as client, connect(f"{uwsgi.url}/life?bystander") as bystander:
+        client.send("child")
+        assert client.recv(20) == "the child's exit code is not 0: True"
+        for each in (client, bystander):
+            each.send("hello")
+            assert each.recv(10) == "hello"

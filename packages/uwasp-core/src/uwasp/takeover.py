@@ -8,8 +8,10 @@ the next request of a keep-alive connection from it) cannot reach the client. It
 from __future__ import annotations
 
 import errno
+import faulthandler
 import os
 import resource
+import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -26,6 +28,7 @@ except (ImportError, AttributeError):  # outside uWSGI (or a folder of that name
     uwsgi = None
 
 __all__ = [
+    "StopSignals",
     "add_to_metric",
     "at_exit",
     "duplicate",
@@ -152,17 +155,65 @@ def at_exit(action: Callable[[], None]) -> None:
     the application's own is called once.
     """
     before = getattr(uwsgi, "atexit", None)
+    worker = os.getpid()
 
     def chained() -> None:
         nonlocal before
         try:
-            action()
+            if os.getpid() == worker:  # not in a child, which has uWSGI's signal handlers and our connections too
+                action()
         finally:
             own, before = before, None
             if own is not None:
                 own()
 
     uwsgi.atexit = chained
+
+
+class StopSignals:
+    """The signals that have this worker stop at once, held back from uWSGI until `hand_on`. One in a process.
+
+    uWSGI ends the process within its signal handler, and leaves `uwsgi.atexit` out if any of its threads is in a
+    request. Then nobody would be told. Python's own signal handlers do not help: they run when the main thread comes
+    back to Python, and that one sleeps in uWSGI. `faulthandler` alone has one in C that can be put in from any thread,
+    writes to a descriptor, and is taken out again for what was there before. What it writes, a traceback, does not
+    matter here; that it writes does.
+
+    Not for gevent, which hears of signals in its own way.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)  # uWSGI's master sends SIGINT for SIGQUIT
+
+    def __init__(self) -> None:
+        self._bells = {}
+        self._poll = select.poll()
+        for number in self.SIGNALS:
+            bell, button = os.pipe()
+            os.set_blocking(button, False)
+            faulthandler.register(number, button, all_threads=False, chain=False)
+            self._bells[bell] = number
+            self._poll.register(bell, select.POLLIN)
+        os.register_at_fork(after_in_child=self._leave_child_alone)
+
+    def wait(self) -> None:
+        """Wait until one comes."""
+        self._came = self._bells[self._poll.poll()[0][0]]
+
+    def hand_on(self) -> None:
+        """Let uWSGI have it, and those that follow."""
+        self._release()
+        os.kill(os.getpid(), self._came)
+
+    def _leave_child_alone(self) -> None:
+        """A signal to a process that the application forks must not ring here; and the child must hear it, also if it
+        was forked in a thread that does not.
+        """
+        self._release()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    def _release(self) -> None:
+        for number in self.SIGNALS:
+            faulthandler.unregister(number)
 
 
 def leave_when_cheaped(call_later: Callable[[float, Callable[[], None]], object]) -> None:

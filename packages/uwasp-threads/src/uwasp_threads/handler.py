@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from uwasp import ConfigurationError, Handler, WebSocket, takeover
 from uwasp.server import ServerInterface
-from uwasp_threads.threads import Threads
+from uwasp_threads.threads import Threads, start_thread
 
 __all__ = ["ThreadHandler"]
 
@@ -75,7 +75,33 @@ class ThreadHandler(Handler):
             with cls._threads_lock:
                 threads = cls._threads.get(key)
                 if threads is None:
+                    if not cls._all_of_this_process():
+                        takeover.at_exit(cls._shut_down)
+                        signals = takeover.StopSignals()
+                        start_thread("uwasp-stop", lambda: cls._shut_down_before(signals))
                     threads = cls._threads[key] = Threads(cls.max_consumers)
-                    takeover.at_exit(threads.shut_down)
                     takeover.leave_when_cheaped(threads.listener.call_later)
         return threads
+
+    @classmethod
+    def _all_of_this_process(cls) -> list[Threads]:
+        """Those of derived classes too."""
+        return [threads for (_, pid), threads in list(cls._threads.items()) if pid == os.getpid()]
+
+    @classmethod
+    def _shut_down_before(cls, signals: takeover.StopSignals) -> None:
+        """Wait for a signal to stop, and part from everybody before uWSGI has it."""
+        signals.wait()
+        try:
+            cls._shut_down()
+        finally:
+            signals.hand_on()
+
+    @classmethod
+    def _shut_down(cls) -> None:
+        """Part from all clients. uWSGI calls it once more after a signal, and then it has no more time to give."""
+        threads = cls._all_of_this_process()
+        for own in threads:
+            own.part()
+        for own in threads:
+            own.wait_for_the_end()

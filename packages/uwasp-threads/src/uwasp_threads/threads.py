@@ -11,10 +11,11 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 from uwasp import Listener
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "start_thread"]
 
 logger = logging.getLogger("uwasp.threads")
 
@@ -22,6 +23,21 @@ logger = logging.getLogger("uwasp.threads")
 PATIENCE = 0.001
 # How long a consumer waits for work before its thread ends, unless it is the last, in seconds.
 IDLE_TIMEOUT = 30.0
+
+
+def start_thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    """Start a thread in which uWSGI's signals are blocked, and in all that it starts.
+
+    They are for uWSGI's own main thread: a handler of it that ends the process from one of ours hangs. uWSGI blocks
+    them in its further threads too.
+    """
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return thread
 
 
 class Threads:
@@ -41,21 +57,24 @@ class Threads:
         self._consumers = 0
         self._numbers = itertools.count(1)
         self._taken = 0  # goes up whenever a consumer takes a connection
-        self._listener_thread = threading.Thread(target=self._listen, name="uwasp-listener", daemon=True)
-        # uWSGI's signals are for its own main thread: a handler of it that ends the process from one of ours hangs.
-        # uWSGI blocks them in its further threads too. The consumers inherit this from the listener, which starts them.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            self._listener_thread.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._parted = threading.Event()  # all connections are closed, after `part`
+        self._patience_ends: float | None = None  # since `part`, in seconds of `time.monotonic()`
+        self._listener_thread = start_thread("uwasp-listener", self._listen)  # which starts the consumers
 
-    def shut_down(self) -> None:
-        """Close all connections, and come back when they are closed or have had their time."""
-        timeout = self.listener.shutdown_timeout()
-        done = threading.Event()
-        self.listener.shut_down(done)
-        if not done.wait(timeout):
+    def part(self) -> None:
+        """Close all connections; `wait_for_the_end` waits for that. The first call counts."""
+        with self._lock:
+            if self._patience_ends is not None:
+                return
+            self._patience_ends = time.monotonic() + self.listener.shutdown_timeout()
+        self.listener.shut_down(self._parted)
+
+    def wait_for_the_end(self) -> None:
+        """Come back when all connections are closed, or have had their time since `part`."""
+        assert self._patience_ends is not None
+        left = self._patience_ends - time.monotonic()
+        if not self._parted.wait(max(0.0, left)) and left > 0:
+            timeout = self.listener.shutdown_timeout()
             logger.warning("shut down after %s s, with %d connections still open", timeout, len(self.listener))
 
     def _new_waiter(self) -> threading.Event | None:
