@@ -16,7 +16,6 @@ from typing import NoReturn
 
 START_TIMEOUT = 30.0  # seconds; a machine under load is slow
 STOP_TIMEOUT = 20.0
-STOP_ATTEMPTS = 5
 ACCEPTING = "a worker accepts"
 
 # The options that give each handler of ours what it needs.
@@ -42,6 +41,8 @@ def listening_socket() -> socket.socket:
 
 class Process:
     """A server process with its output in a file."""
+
+    stop_interval = 4.0  # seconds after which it is told once more to stop
 
     def __init__(
         self,
@@ -86,11 +87,12 @@ class Process:
 
         The signal is repeated: uWSGI's master does not hear one that comes while it is starting.
         """
-        for _ in range(STOP_ATTEMPTS):
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while time.monotonic() < deadline:
             if self.popen.poll() is None:
                 self.popen.send_signal(with_signal)
             try:
-                return self.popen.wait(STOP_TIMEOUT / STOP_ATTEMPTS)
+                return self.popen.wait(self.stop_interval)
             except subprocess.TimeoutExpired:
                 continue
         os.killpg(self.popen.pid, signal.SIGKILL)
@@ -133,6 +135,9 @@ class Uwsgi(Process):
         command += ["--hook-accepting-once", f"print:{ACCEPTING}"]
         if master:
             command.append("--master")
+            # It looks once a second whether its workers have ended, and whenever a signal wakes it. One to stop it
+            # means no more than that when it is stopping.
+            self.stop_interval = 0.05
         if self.path is not None:
             super().__init__([*command, f"--{kind}", str(self.path), *options], folder / "uwsgi.log", env, cwd=folder)
         else:
