@@ -33,6 +33,8 @@ server_logger = logging.getLogger("uwasp.server")
 _numbers = itertools.count(1)
 
 READ_SIZE = 2**16  # bytes
+# Of compressed data, which can be a thousand times as much when it is decompressed, before any limit is looked at.
+COMPRESSED_READ_SIZE = 2**12  # bytes
 # Without it, a client that is gone would end the process by SIGPIPE, or have uWSGI log it.
 SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
 # The client's close frame is answered after the replies to what came before it, if they are given this soon (seconds).
@@ -145,7 +147,10 @@ class Connection:
             self._schedule()
 
     def abandon(self) -> None:
-        """Close the socket of a connection that no listener has."""
+        """Give up a connection whose handler failed. A listener that has it already closes it, and calls `on_close`."""
+        if getattr(self, "_listener", None) is not None:
+            self.close(CloseCode.INTERNAL_ERROR, "internal error")
+            return
         self.open = False
         self.fd = -1
         self._socket.close()
@@ -244,8 +249,9 @@ class Connection:
         if self._inbox is not None and self._is_full() and not hung_up:
             self._pause()
             return
+        protocol = self._protocol
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._socket.recv(READ_SIZE if protocol.deflate is None else COMPRESSED_READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -254,7 +260,6 @@ class Connection:
             self._lost()
             return
         self._heard = self._listener.now
-        protocol = self._protocol
         if protocol.state is not State.OPEN:
             return
         messages = protocol.receive(data)

@@ -51,15 +51,21 @@ class Waiter(Protocol):
 
 
 class Timer:
-    """An action that the listener takes at a later time, unless it is cancelled before."""
+    """An action that the listener takes at a later time, unless it is cancelled before.
 
-    __slots__ = ("_action",)
+    Attributes:
+        connection: whose method the action is, if it is a connection's.
+    """
+
+    __slots__ = ("_action", "connection")
 
     def __init__(self, action: Callable[[], None]) -> None:
         self._action: Callable[[], None] | None = action
+        owner = getattr(action, "__self__", None)
+        self.connection = owner if isinstance(owner, Connection) else None
 
     def cancel(self) -> None:
-        self._action = None
+        self._action = self.connection = None
 
     def run(self) -> None:
         action, self._action = self._action, None
@@ -116,15 +122,19 @@ class Listener:
         add_listener(self)
 
     def add(self, ws: WebSocket, server: ServerInterface) -> None:
-        """Deliver the events of an open connection to `server`, from now on. From any thread or greenlet."""
+        """Deliver the events of an open connection to `server`, from now on. From any thread or greenlet.
+
+        Raises:
+            OSError: the poller does not take another connection.
+        """
         connection = ws.connection
+        self.poller.register(connection.fd, READABLE)  # if it cannot be, nothing has happened
         with self._serving_lock:
             self._serving += 1
             self._shutdown_timeout = max(self._shutdown_timeout, ws.options.shutdown_timeout)
             self.totals.opened += 1
         connection.attach(self, server, self._new_lock)
         self._connections[connection.fd] = connection
-        self.poller.register(connection.fd, READABLE)
         connection.start()
         if self._goodbye is not None:
             connection.close(CloseCode.GOING_AWAY, "")
@@ -186,7 +196,10 @@ class Listener:
     def _keep_alive(self) -> None:
         """Look for silent connections, and look again later while there are any."""
         for connection in self.connections():
-            connection.keep_alive(self.now)
+            try:
+                connection.keep_alive(self.now)
+            except Exception as error:
+                self._cut(connection, error)
         with self._serving_lock:
             self._keeping_alive = bool(self._connections)
         if self._keeping_alive:
@@ -228,12 +241,16 @@ class Listener:
                     connection.flush()
                 if event & ~WRITABLE:
                     connection.receive(event & HUNG_UP != 0)
-            except Exception:
-                logger.exception("%s failed in the listener and is cut; the others go on", connection)
-                connection.terminate()
+            except Exception as error:
+                self._cut(connection, error)
         if self._timers:
             self._run_timers()
         self._awake = False
+
+    def _cut(self, connection: Connection, error: Exception) -> None:
+        """An exception that nobody expected came out of a connection."""
+        logger.error("%s failed in the listener and is cut; the others go on", connection, exc_info=error)
+        connection.terminate()
 
     def wake(self) -> None:
         """End the wait of `poll`, because there is something in `ready`. From any thread or greenlet."""
@@ -264,7 +281,11 @@ class Listener:
                 if not self._timers or self._timers[0][0] > now:
                     return
                 timer = heapq.heappop(self._timers)[2]
+            connection = timer.connection
             try:
                 timer.run()
-            except Exception:
-                logger.exception("an action of the listener failed")
+            except Exception as error:
+                if connection is not None:
+                    self._cut(connection, error)
+                else:
+                    logger.exception("an action of the listener failed")
