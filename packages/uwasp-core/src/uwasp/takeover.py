@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import math
 import os
 import resource
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -46,6 +48,8 @@ __all__ = [
 
 MOST_RESERVED = 64  # descriptors; see `duplicate`
 CHEAPER_PERIOD = 1.0  # seconds; uWSGI's master looks as often
+
+_exiting = False  # uWSGI has called what `at_exit` was given
 
 
 def running_under_uwsgi() -> bool:
@@ -158,9 +162,11 @@ def at_exit(action: Callable[[], None]) -> None:
     worker = os.getpid()
 
     def chained() -> None:
+        global _exiting
         nonlocal before
         try:
             if os.getpid() == worker:  # not in a child, which has uWSGI's signal handlers and our connections too
+                _exiting = True
                 action()
         finally:
             own, before = before, None
@@ -217,24 +223,37 @@ class StopSignals:
 
 
 def leave_when_cheaped(call_later: Callable[[float, Callable[[], None]], object]) -> None:
-    """End this worker when uWSGI's cheaper mode takes it away.
+    """End this worker when uWSGI's cheaper mode takes it away, or when it has lived for max-worker-lifetime.
 
     All that uWSGI does is to wake it with SIGWINCH. The gevent loop does not hear that, and of several threads only
-    one does: the worker would stay, with its connections, until uWSGI kills it (worker-reload-mercy, 60 s).
+    one does: the worker would stay, with its connections, until uWSGI kills it (worker-reload-mercy, 60 s), which it
+    does to one that is cheaped alone.
 
     Args:
         call_later: calls a function after so many seconds, as `Listener.call_later` does.
     """
-    if not is_set("cheaper"):
+    lifetime = _lifetime()
+    if lifetime == math.inf and not is_set("cheaper"):
         return
 
     def look() -> None:
-        if uwsgi.workers()[uwsgi.worker_id() - 1]["status"] == b"cheap":
+        if _exiting and loop() != "gevent":  # a single thread did hear; SIGHUP now would cut the goodbye short
+            return
+        worker = uwsgi.workers()[uwsgi.worker_id() - 1]
+        # uWSGI counts full seconds. It comes first, and says so in its log.
+        if worker["status"] == b"cheap" or time.time() - worker["last_spawn"] > lifetime + 2:
             os.kill(os.getpid(), signal.SIGHUP)  # uWSGI's own way to end gracefully
         else:
             call_later(CHEAPER_PERIOD, look)
 
     call_later(CHEAPER_PERIOD, look)
+
+
+def _lifetime() -> float:
+    """How long this worker is to live, in seconds."""
+    seconds = [int(value) for value in values("max-worker-lifetime")][-1:]
+    longer = [int(value) for value in values("max-worker-lifetime-delta")][-1:]
+    return sum(seconds) + (uwsgi.worker_id() - 1) * sum(longer) if sum(seconds) else math.inf
 
 
 @cache
