@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 import uwsgi
 from uwasp import Server, WebSocketMiddleware
+from uwasp.handler import find_handler
 
 if os.environ["UWASP_HANDLER"] == "gevent":
     from gevent import sleep
+    from gevent.event import Event
 else:
+    from threading import Event
     from time import sleep
 
 HOURS = 10_000.0  # seconds
 kept: list[Any] = []
+released = Event()
 
 
 class Noting(Server):
@@ -35,6 +40,14 @@ class Noting(Server):
         if message == "block":
             self.note("blocked")
             sleep(HOURS)
+        elif message == "block the process":
+            self.note("blocked")
+            time.sleep(HOURS)  # the whole hub, under gevent
+        elif message == "pause the process":
+            self.note("paused")
+            time.sleep(0.5)
+        elif message == "release":
+            released.set()
         elif message == "wait for uWSGI":  # it may be busy with the handshake still, in its own books
             while uwsgi.workers()[uwsgi.worker_id() - 1]["status"] != b"idle":
                 sleep(0.01)
@@ -48,6 +61,16 @@ class Noting(Server):
 
     def on_close(self):
         self.note(f"closed {self.ws.close_code} {self.ws.close_reason}".rstrip())
+
+
+class FailingHandler(find_handler(os.environ["UWASP_HANDLER"])):
+    """Fails when the listener has the connection already."""
+
+    def handle(self, environ, protocol_name=None):
+        answer = super().handle(environ, protocol_name)
+        if environ["PATH_INFO"] == "/failing-handler":
+            raise RuntimeError("raised in handle")
+        return answer
 
 
 class SlowToClose(Noting):
@@ -90,6 +113,9 @@ def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     elif path == "/sleep":
         os.write(1, b"at work\n")
         sleep(HOURS)
+    elif path == "/hold":
+        os.write(1, b"held\n")
+        released.wait()
     elif path == "/compute":
         os.write(1, b"at work\n")
         while True:
@@ -107,9 +133,10 @@ uwsgi.atexit = say_goodbye
 
 application = WebSocketMiddleware(
     plain,
-    os.environ["UWASP_HANDLER"],
+    FailingHandler,
     [
         ("/noting", Noting),
+        ("/failing-handler", Noting),
         ("/slow-to-close", SlowToClose),
         ("/restless", Restless),
         ("/watchful", Watchful),

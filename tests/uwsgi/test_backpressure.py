@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from inquiry import ask, figures
+from inquiry import ask, figures, wait_until_it_stands_still
 from processes import wait_until
 from raw import RawClient, frame
 
@@ -62,20 +62,6 @@ def send_numbered(client, count):
     client.socket.settimeout(60)
     thread.start()
     return thread
-
-
-def wait_until_it_stands_still(value):
-    """Wait until a value has not changed for half a second."""
-    last, since = value(), time.monotonic()
-
-    def stands_still():
-        nonlocal last, since
-        now = value()
-        if now != last:
-            last, since = now, time.monotonic()
-        return time.monotonic() - since > 0.5
-
-    wait_until(stands_still, "nothing to change any more")
 
 
 def test_send_waits_for_a_client_that_does_not_read_and_nobody_else_does(start):
