@@ -38,6 +38,8 @@ OPTIONS = {
 
 if os.environ["UWASP_HANDLER"] == "gevent":
     from gevent import sleep
+
+    from uwasp_gevent import GeventHandler
 else:
     from time import sleep
 
@@ -138,17 +140,26 @@ class Chaos(Server):
                 raise AtRandom
 
 
+def idle_consumers() -> int:
+    """The greenlets that wait for more to do; of these, the handler keeps some on purpose."""
+    if os.environ["UWASP_HANDLER"] != "gevent":
+        return 0
+    return sum(len(greenlets._waiting) for greenlets in GeventHandler._greenlets.values())
+
+
 def state(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """The wrapped application: what is in this worker."""
     greenlet = sys.modules.get("greenlet")
     gc.collect()
     things = [] if greenlet is None else [one for one in gc.get_objects() if isinstance(one, greenlet.greenlet)]
+    consumers = idle_consumers()
     answer = {
         "pid": os.getpid(),
         "open": uwasp.stats()["open"],
         "servers": len(servers),
         "threads": threading.active_count(),
-        "greenlets": sum(not one.dead for one in things),
+        "greenlets": sum(not one.dead for one in things) - consumers,
+        "idle_consumers": consumers,
         "stats": {name: value for name, value in uwasp.stats().items() if not isinstance(value, dict)},
     }
     body = json.dumps(answer).encode()

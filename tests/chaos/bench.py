@@ -35,7 +35,7 @@ SURVIVOR = 1  # uWSGI's number of the worker that is not killed in the last stag
 LOOP_OPTIONS = {"threads": ("--threads", "4"), "gevent": ("--gevent", "100")}
 SHUTDOWN_TIMEOUT = 3.0  # seconds, as in the application
 PATIENCE = 25.0  # seconds
-SETTLING = 3.0  # seconds, longer than an idle thread lives
+SETTLING = 1.5  # seconds, longer than an idle thread lives
 ANSWER_TIMEOUT = 20.0  # seconds for a worker to tell its state
 STAGES = {"turmoil": 0.45, "warm-up": 0.15, "endurance": 0.4}
 MIB = 2**20
@@ -194,6 +194,7 @@ class _Run:
             servers=state["servers"],
             threads=state["threads"],
             greenlets=state["greenlets"],
+            idle_consumers=state["idle_consumers"],
             descriptors=len(os.listdir(f"/proc/{pid}/fd")),
             memory=round(int(resident.split()[1]) * 1024 / MIB, 1),
         )

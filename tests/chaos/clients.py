@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "uwsgi"))  # for `raw`
 
 from raw import frame, request
 
-HOLD = 10.0  # seconds for one connection of a client that does not behave
+HOLD = 10.0  # seconds for one connection of a client that does not behave; at the end of the stage all of them leave
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
@@ -365,7 +365,8 @@ class Clients:
         self.ill[what.__name__] = self.ill.get(what.__name__, 0) + 1
         try:
             connection = await Connection.dial(self.port)
-            await asyncio.wait_for(what(connection, rng), HOLD)
+            left = max(0.0, self.deadline - time.monotonic())
+            await asyncio.wait_for(what(connection, rng), min(HOLD, left))
         except (OSError, EOFError, asyncio.IncompleteReadError, asyncio.TimeoutError):
             pass
         finally:

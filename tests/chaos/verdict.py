@@ -8,21 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from uwasp_gevent.greenlets import IDLE_CONSUMERS
+
 __all__ = ["BORNE", "Broken", "Disturbance", "Measure", "Record", "broken_promises", "counts", "describe", "table"]
 
-# How long before a client's loss the disturbance that excuses it may lie, in seconds.
-RELOAD_TAKES = 20.0
-KILL_TAKES = 3.0
+# How long after a disturbance a client may still notice, in seconds: a busy machine has the process of clients wait.
+NOTICED_AFTER = 2.0
 # Beside `shutdown_timeout`, for uWSGI itself to notice the signal and end the worker on a busy machine, in seconds.
-SHUTDOWN_SLACK = 7.0
+SHUTDOWN_SLACK = 4.0
 # What a worker that lived through it may have more than before.
 BORNE = {
     "open": 0,
     "servers": 0,
     "descriptors": 0,
-    "threads": 1,
-    "greenlets": 16,  # consumers that wait for more are kept, so many
-    "memory": 24.0,  # MiB
+    "threads": 0,
+    "greenlets": 0,  # beside the consumers that wait for more, which are not to be more than IDLE_CONSUMERS
+    "memory": 8.0,  # MiB
 }
 SHOWN = 5  # examples of each broken promise
 
@@ -65,6 +66,7 @@ class Measure:
     servers: int
     threads: int
     greenlets: int
+    idle_consumers: int
     descriptors: int
     memory: float  # MiB
 
@@ -138,11 +140,11 @@ def _broken_by_the_end_of(outcome: Mapping[str, Any], record: Record) -> str:
     if end == "no handshake":
         return "" if _disturbed(outcome, record, "reload", "kill") else "a client that behaves is let in"
     if end in ("eof", "reset"):
-        if (plan == "terminate" and asked) or _worker_was_killed(outcome, record):
+        if (plan == "terminate" and asked) or _worker_was_ended(outcome, record, "kill"):
             return ""
         return "a connection ends with a close code, unless its worker was killed hard"
     if code == 1001:
-        return "" if _disturbed(outcome, record, "reload") else "1001 comes on reload only"
+        return "" if _worker_was_ended(outcome, record, "reload") else "1001 comes on reload only"
     # What a client asked for just before its end may have been dropped by a close that the server was asked for.
     expected = {"raise": 1011, "raise-in-open": 1011, "close": 4001}.get(plan, 1000)
     if not asked or code != expected:
@@ -154,18 +156,17 @@ def _broken_by_the_end_of(outcome: Mapping[str, Any], record: Record) -> str:
 
 def _disturbed(outcome: Mapping[str, Any], record: Record, *kinds: str) -> bool:
     """Whether a reload or a kill lies in or shortly before the connection's life."""
-    takes = {"reload": RELOAD_TAKES, "kill": KILL_TAKES}
     return any(
-        one.kind in kinds and one.began <= outcome["ended"] and outcome["began"] <= one.ended + takes[one.kind]
+        one.kind in kinds and one.began <= outcome["ended"] and outcome["began"] <= one.ended + NOTICED_AFTER
         for one in record.disturbances
     )
 
 
-def _worker_was_killed(outcome: Mapping[str, Any], record: Record) -> bool:
-    """A client that was lost before it heard who serves it is believed, if a worker was killed just then."""
+def _worker_was_ended(outcome: Mapping[str, Any], record: Record, kind: str) -> bool:
+    """A client that was lost before it heard who serves it is believed, if a worker was ended just then."""
     if outcome["id"]:
-        return _pid(outcome["id"]) in record.killed
-    return _disturbed(outcome, record, "kill")
+        return any(one.kind == kind and _pid(outcome["id"]) in one.pids for one in record.disturbances)
+    return _disturbed(outcome, record, kind)
 
 
 def _pid(server: str) -> int:
@@ -214,6 +215,9 @@ def _of_survivors(record: Record) -> Iterator[Broken]:
         if now is None or now.pid != was.pid:
             yield Broken("a worker that is not killed lives on", f"worker {was.worker} of {was.pid}")
             continue
+        if now.idle_consumers > IDLE_CONSUMERS:
+            text = f"worker {was.worker} ({was.pid}): {now.idle_consumers} wait"
+            yield Broken(f"at most {IDLE_CONSUMERS} consumers wait for more", text)
         for name, more in BORNE.items():
             first, last = getattr(was, name), getattr(now, name)
             if last > first + more:
@@ -251,11 +255,11 @@ def counts(record: Record) -> dict[str, Any]:
         "on_close": events["close"],
         "excused, of killed workers": excused["open"] - excused["close"],
         **{
-            f"{name}, before and after": ", ".join(
+            f"{name.replace('_', ' ')}, before and after": ", ".join(
                 f"{getattr(was, name)} > {getattr(now, name)}"
                 for was, now in zip(record.before, record.after, strict=False)
             )
-            for name in ("descriptors", "threads", "greenlets", "servers", "memory")
+            for name in ("descriptors", "threads", "greenlets", "idle_consumers", "servers", "memory")
         },
         "broken promises": len(broken_promises(record)),
     }
