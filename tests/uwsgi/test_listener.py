@@ -1,9 +1,13 @@
-"""The listener by itself, on pairs of sockets: an error of ours is logged with its connection, and cuts that alone."""
+"""The listener by itself, on pairs of sockets: for what has to happen at one moment, and for faults of our own.
+
+A fault is logged with its connection, and cuts that alone.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
+import threading
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -113,3 +117,24 @@ def test_a_connection_that_the_poller_does_not_take_is_none(listener):
         assert listener.totals.opened == 0
         ws.connection.abandon()
         assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("came", "answer"),
+    [
+        (frame(8, b"\x03\xe8bye"), (1000, "")),
+        (frame(8), (1005, "")),
+        (frame(3), (1002, "reserved opcode 0x3")),
+    ],
+    ids=["close", "close without a code", "fault"],
+)
+def test_a_goodbye_that_crosses_the_clients_end_answers_that(listener, connect, came, answer):
+    """Client and server see the same code, that of what came first."""
+    client, connection = connect("/crossing")
+    client.sendall(came)
+    wait_until(lambda: listener.poll(0.01) or connection.close_code is not None, "what came to be read", 10)
+    listener.shut_down(threading.Event())
+    code, reason = answer
+    payload = b"" if code == 1005 else code.to_bytes(2, "big") + reason.encode()
+    assert client.recv(200) == bytes((0x88, len(payload))) + payload
+    assert connection.close_code == code

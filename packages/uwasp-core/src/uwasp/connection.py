@@ -216,7 +216,10 @@ class Connection:
                 return
             self._discarding = True
             self._inbox = None
-            self._send_close(frame, code, reason)
+            if self._over:
+                self._send_answer()  # the client's close frame, or its fault, came first
+            else:
+                self._send_close(frame, code, reason)
             scheduled = self._schedule()
         if scheduled:
             self._listener.wake()
@@ -514,10 +517,14 @@ class Connection:
         """
         with self._lock:
             if self.open:
-                protocol = self._protocol
-                failed = protocol.state is State.FAILED
-                frame = protocol.encode_close(protocol.close_code, protocol.close_reason if failed else "")
-                self._send_close(frame, protocol.close_code, protocol.close_reason)
+                self._send_answer()
+
+    def _send_answer(self) -> None:
+        """Answer the client's close frame with its own code (RFC 6455 §5.5.1), or fail the connection."""
+        protocol = self._protocol
+        failed = protocol.state is State.FAILED
+        frame = protocol.encode_close(protocol.close_code, protocol.close_reason if failed else "")
+        self._send_close(frame, protocol.close_code, protocol.close_reason)
 
     def _lost(self) -> None:
         """The peer's side has ended, or the connection is broken. For the listener; takes the lock."""
