@@ -120,6 +120,8 @@ def test_several_senders_wait_for_one_client(start):
     """In native threads, under gevent as well."""
     uwsgi = start(write_limit=WRITE_LIMIT)
     with RawClient(uwsgi.port, "/echo?slow") as client:
+        client.send(frame(1, b"hello"))
+        client.recv()  # `on_open` has been called
         for _ in range(4):
             ask(uwsgi.port, "fill/slow")
         wait_until(lambda: figures(uwsgi.port)["buffered"].get("slow", 0) >= WRITE_LIMIT, "the limit")
