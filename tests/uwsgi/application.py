@@ -79,6 +79,9 @@ class Lifecycle(Server):
         elif word == "sleep":
             sleep(float(rest))
             self.ws.send(f"slept {rest}")
+        elif word == "send":
+            self.ws.send("sent")
+            sleep(float(rest.split()[-1]))
         elif word == "ping":
             self.ws.ping(rest.encode())
         elif word == "to":
