@@ -79,9 +79,6 @@ class Lifecycle(Server):
         elif word == "sleep":
             sleep(float(rest))
             self.ws.send(f"slept {rest}")
-        elif word == "send":
-            self.ws.send("sent")
-            sleep(float(rest.split()[-1]))
         elif word == "ping":
             self.ws.ping(rest.encode())
         elif word == "to":
@@ -108,6 +105,26 @@ class Lifecycle(Server):
         rooms.pop(self.ws.environ["QUERY_STRING"], None)
         if self.ws.environ["QUERY_STRING"] == "raise-in-close":
             raise RuntimeError("raised in on_close")
+
+
+class Quick(Server):
+    """Answers at once, unless a message says otherwise."""
+
+    def on_message(self, message):
+        if message.isdigit():
+            self.ws.send(message)
+        elif message == "sleep":
+            sleep(3)
+            self.ws.send("slept")
+        elif message == "send and sleep":
+            self.ws.send("sent")
+            sleep(3)
+        elif message == "ping":
+            self.ws.ping(b"now")
+        elif message == "close":
+            self.ws.close(4000, "enough")
+        else:
+            raise RuntimeError(message)
 
 
 class Subprotocols(Server):
@@ -153,6 +170,7 @@ application = WebSocketMiddleware(
     [
         ("/echo", Echo),
         ("/life", Lifecycle),
+        ("/quick", Quick),
         ("/subprotocols", Subprotocols),
         ("/methods", OnlyTheMethods),
         ("/unmakeable", Unmakeable),
