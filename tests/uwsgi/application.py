@@ -107,6 +107,26 @@ class Lifecycle(Server):
             raise RuntimeError("raised in on_close")
 
 
+class Quick(Server):
+    """Answers at once, unless a message says otherwise."""
+
+    def on_message(self, message):
+        if message.isdigit():
+            self.ws.send(message)
+        elif message == "sleep":
+            sleep(3)
+            self.ws.send("slept")
+        elif message == "send and sleep":
+            self.ws.send("sent")
+            sleep(3)
+        elif message == "ping":
+            self.ws.ping(b"now")
+        elif message == "close":
+            self.ws.close(4000, "enough")
+        else:
+            raise RuntimeError(message)
+
+
 class Subprotocols(Server):
     protocols = ("chat.v2", "chat.v1")
 
@@ -150,6 +170,7 @@ application = WebSocketMiddleware(
     [
         ("/echo", Echo),
         ("/life", Lifecycle),
+        ("/quick", Quick),
         ("/subprotocols", Subprotocols),
         ("/methods", OnlyTheMethods),
         ("/unmakeable", Unmakeable),

@@ -12,6 +12,7 @@ from uwasp.listener import Listener
 from uwasp.middleware import WebSocketMiddleware
 from uwasp.options import Options
 from uwasp.server import Server
+from uwasp.speedups import accelerate
 from uwasp.statistics import stats
 from uwasp.websocket import WebSocket
 
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+accelerate(__version__)
 
 # Handlers of distributions of their own, imported on first use: name -> (module, distribution).
 _ELSEWHERE = {"ThreadHandler": ("uwasp_threads", "uwasp-threads"), "GeventHandler": ("uwasp_gevent", "uwasp-gevent")}

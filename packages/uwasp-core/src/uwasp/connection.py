@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from uwasp.exceptions import ConnectionClosed
 from uwasp.poller import READABLE, WRITABLE
-from uwasp.protocol import CloseCode, FrameProtocol, State
+from uwasp.protocol import OPEN, CloseCode, FrameProtocol, State
 
 if TYPE_CHECKING:
     from uwasp.listener import Listener, Timer, Waiter
@@ -39,6 +39,9 @@ COMPRESSED_READ_SIZE = 2**12  # bytes
 SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
 # The client's close frame is answered after the replies to what came before it, if they are given this soon (seconds).
 CLOSE_ANSWER_DELAY = 0.1
+# For how long what a server sends may be kept back to be sent with what it sends next, in seconds, and how many bytes.
+CORKED_TIME = 0.0001
+CORKED_SIZE = 2**16
 
 
 class Connection:
@@ -63,13 +66,16 @@ class Connection:
 
     __slots__ = (
         "_busy",
+        "_corked",
         "_deflate_lock",
         "_discarding",
         "_half_closed",
         "_heard",
         "_inbox",
+        "_is_fast",
         "_listener",
         "_lock",
+        "_may_cork",
         "_opened",
         "_options",
         "_outgoing",
@@ -89,6 +95,7 @@ class Connection:
         "bytes_out",
         "close_code",
         "close_reason",
+        "corked_since",
         "fd",
         "messages_in",
         "messages_out",
@@ -117,6 +124,10 @@ class Connection:
         self._server: ServerInterface | None = None
         self._inbox: list[str | bytes] | None = None  # messages that no consumer has taken yet
         self._outgoing: bytearray | None = None  # what the socket has not taken yet
+        self._corked: bytearray | None = None  # what a consumer keeps back, to send it with what its server sends next
+        self.corked_since = 0.0
+        self._may_cork = False  # not once others have sent what was kept back
+        self._is_fast = False  # the server's last `on_message` was
         self._busy = False  # in the listener's `ready`, or with a consumer
         self._opened = False  # `on_open` has been called
         self._over = False  # no message will be added to the inbox any more
@@ -164,9 +175,7 @@ class Connection:
         if self._protocol.deflate is None:
             frame = self._protocol.encode_message(message)
             with self._lock:
-                self._check_open()
-                self.messages_out += 1
-                self._write(frame)
+                self._send(frame)
         else:
             # What is compressed with the context of what went before has to go out in the same order. It can take
             # long, and the listener, which takes the other lock, must not wait.
@@ -174,9 +183,7 @@ class Connection:
                 self._check_open()
                 frame = self._protocol.encode_message(message)
                 with self._lock:
-                    self._check_open()
-                    self.messages_out += 1
-                    self._write(frame)
+                    self._send(frame)
 
     def _wait_for_room(self) -> None:
         """Wait until less than the limit is queued, where this thread or greenlet may wait. Takes the lock."""
@@ -232,8 +239,8 @@ class Connection:
     @property
     def buffered_amount(self) -> int:
         """The bytes that wait to be sent."""
-        outgoing = self._outgoing
-        return 0 if outgoing is None else len(outgoing)
+        outgoing, corked = self._outgoing, self._corked
+        return (0 if outgoing is None else len(outgoing)) + (0 if corked is None else len(corked))
 
     @property
     def queued_messages(self) -> int:
@@ -263,11 +270,15 @@ class Connection:
             self._lost()
             return
         self._heard = self._listener.now
-        if protocol.state is not State.OPEN:
+        if protocol.state is not OPEN:
             return
-        messages = protocol.receive(data)
+        self._deliver(protocol.receive(data), len(data))
+
+    def _deliver(self, messages: list[str | bytes], size: int) -> None:
+        """Put what was read in the inbox, and answer what the protocol has answered. Takes the lock."""
+        protocol = self._protocol
         with self._lock:
-            self.bytes_in += len(data)
+            self.bytes_in += size
             if protocol.replies:
                 if self.open:
                     self._reply(protocol.replies)
@@ -276,19 +287,19 @@ class Connection:
                 if messages:
                     self.messages_in += len(messages)
                     # What was compressed can be a thousand times as large now.
-                    self._queued += len(data) if protocol.deflate is None else sum(map(len, messages))
+                    self._queued += size if protocol.deflate is None else sum(map(len, messages))
                     if self._inbox:
                         self._inbox += messages
                     else:
                         self._inbox = messages
-                if protocol.state is not State.OPEN:
+                if protocol.state is not OPEN:
                     self._over = True
                     self._set_close_code(protocol.close_code, protocol.close_reason)
                     self._timer = self._listener.call_later(CLOSE_ANSWER_DELAY, self._answer_close)
                 elif not messages:
                     return
                 self._schedule()
-            elif protocol.state is not State.OPEN:
+            elif protocol.state is not OPEN:
                 self._half_close()  # the answer to our close frame, or a fault instead of it
 
     def _pause(self) -> None:
@@ -336,13 +347,19 @@ class Connection:
             if not outgoing:
                 self._outgoing = None
                 self._watch()
-                if not self.open and self._protocol.state is not State.OPEN:
+                if not self.open and self._protocol.state is not OPEN:
                     self._half_close()
 
     # For a consumer
 
-    def consume(self) -> None:
-        """Run the server's methods for all that has been received, in order. One consumer at a time."""
+    def consume(self, cork: bool = False) -> None:
+        """Run the server's methods for all that has been received, in order. One consumer at a time.
+
+        Args:
+            cork: what the server sends on this connection, while it handles several messages that have been waiting
+                for it, is sent together where it comes fast enough. Who asks for that has to call the listener's
+                `uncork` when a server, against expectation, takes its time.
+        """
         server = self._server
         assert server is not None
         try:
@@ -351,31 +368,75 @@ class Connection:
                 logger.info("%s is open", self)
                 server.on_open()
             on_message = server.on_message
-            while True:
-                with self._lock:
-                    messages = self._inbox
-                    if not messages:
-                        if self._over:
-                            break
-                        self._busy = False
-                        return
-                    self._inbox = None
-                    self._queued = 0
-                    if self._paused:
-                        self._paused = False
-                        self._heard = self._listener.now  # it could not be heard
-                        self._watch()
+            while messages := self._take():
+                if cork and len(messages) > 1:
+                    self._consume_corked(messages, on_message)
+                    continue
                 for message in messages:
                     if self._discarding:
                         break
                     on_message(message)
         except BaseException as error:
-            self._fault(error)
-            self._finish()
-            if not isinstance(error, Exception):
-                raise
+            self._fail(error)
         else:
-            self._finish()
+            if messages is not None:
+                self._finish()
+
+    def _take(self) -> list[str | bytes] | None:
+        """Take what is in the inbox; the empty list if nothing will come any more, `None` if that is not so, and then
+        somebody else may consume. Takes the lock.
+        """
+        with self._lock:
+            messages = self._inbox
+            if not messages:
+                if self._over:
+                    return []
+                self._busy = False
+                return None
+            self._inbox = None
+            self._queued = 0
+            if self._paused:
+                self._paused = False
+                self._heard = self._listener.now  # it could not be heard
+                self._watch()
+            return messages
+
+    def _consume_corked(self, messages: list[str | bytes], on_message: Callable[[str | bytes], None]) -> None:
+        """Send the answers to several messages in one write, as long as the server is fast."""
+        self._may_cork = True
+        before = time.monotonic()
+        try:
+            for message in messages:
+                if self._discarding:
+                    break
+                if self._is_fast and self._may_cork and self._corked is None:
+                    self._corked = bytearray()
+                    self.corked_since = before
+                    self._listener.cork(self)
+                on_message(message)
+                now = time.monotonic()
+                self._is_fast = now - before < CORKED_TIME
+                if self._corked is not None and now - self.corked_since >= CORKED_TIME:
+                    self._flush_corked()
+                before = now
+        finally:
+            if self._corked is not None:
+                self._flush_corked()
+
+    def uncork(self) -> None:
+        """Send at once what is kept back, and keep nothing back of this batch any more. From anywhere."""
+        self._may_cork = False
+        self._flush_corked()
+
+    def _watch_outgoing(self) -> None:
+        """Have the poller tell when the socket takes more. Takes the lock."""
+        with self._lock:
+            self._watch()
+
+    def _flush_corked(self) -> None:
+        """Send what is kept back. Takes the lock."""
+        with self._lock:
+            self._send_corked()
 
     def _finish(self) -> None:
         """The last event. The connection stays scheduled for ever, so there is none after it."""
@@ -390,8 +451,12 @@ class Connection:
         finally:
             self._listener.count_served()
 
-    def _fault(self, error: BaseException) -> None:
-        """An exception came out of the server: say so, and close this connection."""
+    def _fail(self, error: BaseException) -> None:
+        """An exception came out of the server: say so, and close this connection.
+
+        Raises:
+            BaseException: that one, where it is for whoever consumes and not about the server.
+        """
         if isinstance(error, ConnectionClosed) and not self.open:
             server_logger.debug("%s tried to send on the closed %s", type(self._server).__name__, self)
         else:
@@ -402,6 +467,9 @@ class Connection:
                 exc_info=(type(error), error, error.__traceback__),
             )
         self.close(CloseCode.INTERNAL_ERROR, "internal error")
+        self._finish()
+        if not isinstance(error, Exception):
+            raise error
 
     # Below, the caller holds the lock, unless the docstring says otherwise
 
@@ -413,8 +481,28 @@ class Connection:
         self._listener.ready.append(self)
         return True
 
+    def _send(self, frame: bytes) -> None:
+        """Send a message, or keep it back if a consumer has asked for that."""
+        self._check_open()
+        self.messages_out += 1
+        if self._corked is None:
+            self._write(frame)
+            return
+        self._corked += frame
+        if len(self._corked) >= CORKED_SIZE:
+            self._send_corked()
+
+    def _send_corked(self) -> None:
+        if self._corked is not None:
+            corked, self._corked = self._corked, None
+            self._listener.corked.discard(self)
+            if corked:
+                self._write(corked)
+
     def _write(self, data: bytes | bytearray) -> None:
         """Send, or queue what the socket does not take."""
+        if self._corked is not None:
+            self._send_corked()
         self.bytes_out += len(data)
         if self._outgoing is not None:
             self._outgoing += data
@@ -473,7 +561,7 @@ class Connection:
         if self._paused:  # the answer is behind what was not read
             self._paused = False
             self._watch()
-        if self._protocol.state is not State.OPEN:
+        if self._protocol.state is not OPEN:
             self._half_close()
 
     def _half_close(self) -> None:
@@ -486,13 +574,18 @@ class Connection:
             self._shutdown(socket.SHUT_WR)
 
     def _cut(self, reason: str = "") -> None:
-        self.open = False
-        self._over = True
-        self._outgoing = None
-        self._end_waiting()
+        self._break()
         self._set_close_code(CloseCode.ABNORMAL_CLOSURE, reason)
         if self.fd >= 0:
             self._shutdown(socket.SHUT_RDWR)
+
+    def _break(self) -> None:
+        """Nothing more will be sent or delivered."""
+        self.open = False
+        self._over = True
+        self._outgoing = self._corked = None
+        self._listener.corked.discard(self)
+        self._end_waiting()
 
     def _shutdown(self, how: int) -> None:
         try:
@@ -529,10 +622,7 @@ class Connection:
     def _lost(self) -> None:
         """The peer's side has ended, or the connection is broken. For the listener; takes the lock."""
         with self._lock:
-            self.open = False
-            self._over = True
-            self._outgoing = None
-            self._end_waiting()
+            self._break()
             self._set_close_code(CloseCode.ABNORMAL_CLOSURE, "")
             if self._timer is not None:
                 self._timer.cancel()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import os
 import select
 import threading
@@ -36,6 +37,11 @@ logger = logging.getLogger("uwasp.listener")
 
 # How often the connections are looked through for silent ones, in seconds; oftener where their options ask for that.
 KEEPALIVE_PERIOD = 1.0
+# glibc gives memory back to the kernel as soon as a little lies unused at the end, and a worker that echoes messages of
+# 16 KiB spends half of its time in the kernel on that. To free one block of this size (bytes) makes it less hasty.
+LARGE = 2**22
+# For how long a consumer may keep something back while its server does nothing new, in seconds.
+CORKED_PATIENCE = 0.001
 HUNG_UP = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
 
@@ -85,6 +91,7 @@ class Listener:
     Attributes:
         ready: connections with events for their servers, each once; whoever takes one out calls its `consume`.
         poller: the poller; its `fileno()` can be watched by an event loop.
+        corked: connections of which a consumer keeps back what was sent.
         now: when `poll` last stopped waiting, in seconds of `time.monotonic()`.
         totals: the figures of the connections that it has had.
     """
@@ -95,8 +102,12 @@ class Listener:
         new_lock: Callable[[], Any] = threading.Lock,
         new_waiter: Callable[[], Waiter | None] = threading.Event,
     ) -> None:
+        bytearray(LARGE)
         self.poller = poller if poller is not None else new_poller()
         self.ready: deque[Connection] = deque()
+        self.corked: set[Connection] = set()
+        self._corked_lately = False  # so that `poll` does not wait for long, as it would be woken soon
+        self._waits_long = False
         self.now = time.monotonic()
         self.totals = Totals()
         self.new_waiter = new_waiter
@@ -223,13 +234,17 @@ class Listener:
             timeout: how long to wait at most, in seconds (default: until something is ready). The wait ends
                 early when a timer is due or when `wake` is called.
         """
-        due = self.next_due
-        if due is not None:
-            wait = max(0.0, due - time.monotonic())
+        if self._timers:
+            wait = max(0.0, self._timers[0][0] - time.monotonic())
             timeout = wait if timeout is None else min(wait, timeout)
+        # Whoever corks looks at `_waits_long` after adding to `corked`; here it is the other way round.
+        self._waits_long = not self._corked_lately
+        if self.corked or self._corked_lately:
+            timeout = CORKED_PATIENCE if timeout is None else min(CORKED_PATIENCE, timeout)
         events = self.poller.poll(timeout)
         self.now = time.monotonic()
         self._awake = True
+        self._waits_long = False
         for fd, event in events:
             connection = self._connections.get(fd)
             if connection is None:
@@ -245,12 +260,33 @@ class Listener:
                 self._cut(connection, error)
         if self._timers:
             self._run_timers()
+        if self.corked:
+            self._corked_lately = True
+            self.uncork(self.now - CORKED_PATIENCE)
+        elif not events:
+            self._corked_lately = False
         self._awake = False
 
     def _cut(self, connection: Connection, error: Exception) -> None:
         """An exception that nobody expected came out of a connection."""
         logger.error("%s failed in the listener and is cut; the others go on", connection, exc_info=error)
         connection.terminate()
+
+    def cork(self, connection: Connection) -> None:
+        """For a consumer that begins to keep back what is sent on this connection; `poll` does not let it lie."""
+        self.corked.add(connection)
+        if self._waits_long:
+            self.wake()
+
+    def uncork(self, before: float = math.inf) -> None:
+        """Send what consumers have kept back, since before that time: their servers do something else.
+
+        Args:
+            before: in seconds of `time.monotonic()`.
+        """
+        for connection in list(self.corked):
+            if connection.corked_since <= before:
+                connection.uncork()
 
     def wake(self) -> None:
         """End the wait of `poll`, because there is something in `ready`. From any thread or greenlet."""
@@ -271,8 +307,7 @@ class Listener:
     @property
     def next_due(self) -> float | None:
         """When `poll` has the next action to take, in seconds of `time.monotonic()`; `None` if there is none."""
-        with self._timers_lock:
-            return self._timers[0][0] if self._timers else None
+        return self._timers[0][0] if self._timers else None  # only the caller of `poll` takes one away
 
     def _run_timers(self) -> None:
         now = time.monotonic()

@@ -20,6 +20,27 @@ _OF_THE_REQUEST = frozenset(
         "x-wsgiorg.fdevent.timeout",
     }
 )
+# What differs from client to client in any case.
+_UNIQUE = frozenset({"HTTP_SEC_WEBSOCKET_KEY", "REMOTE_PORT", "HTTP_COOKIE", "HTTP_AUTHORIZATION"})
+# Strings of environs, each by itself: most are the same for all clients, and idle connections need less memory if they
+# have them in common. Bounded, because clients choose some of them.
+_shared: dict[str, str] = {}
+_MOST_SHARED = 1024
+_LONGEST_SHARED = 256  # characters
+
+
+def _kept(environ: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of an environ for as long as the connection lives."""
+    if len(_shared) > _MOST_SHARED:
+        _shared.clear()
+    share = _shared.setdefault
+    kept = {}
+    for name, value in environ.items():
+        if name not in _OF_THE_REQUEST:
+            if type(value) is str and len(value) <= _LONGEST_SHARED and name not in _UNIQUE:
+                value = share(value, value)
+            kept[share(name, name) if len(name) <= _LONGEST_SHARED else name] = value
+    return kept
 
 
 class WebSocket:
@@ -45,7 +66,7 @@ class WebSocket:
         options: Options | None = None,
         user: Any = None,
     ) -> None:
-        self.environ = {name: value for name, value in environ.items() if name not in _OF_THE_REQUEST}
+        self.environ = _kept(environ)
         self.path = path
         self.protocol = protocol
         self.options = options or Options()

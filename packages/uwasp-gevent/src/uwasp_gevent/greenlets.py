@@ -46,6 +46,7 @@ class Greenlets:
         self._max_consumers = max_consumers
         self._waiting: list[greenlet.greenlet] = []
         self._consumers = 0
+        self._fresh: greenlet.greenlet | None = None  # the consumer that `_run_consumers` waits for to come back
         self._timer = self._hub.loop.timer(0)
         self._timer_due: float | None = None
         self._parted: Event | None = None  # set when all connections are closed, after `shut_down`
@@ -99,7 +100,11 @@ class Greenlets:
                 self._consumers += 1
             else:
                 return  # each takes from `ready` when its server is done
+            self._fresh = consumer
             consumer.switch()
+            self._fresh = None
+            if self.listener.corked:
+                self.listener.uncork()  # its server waits for something
 
     def _consume(self) -> None:
         ready = self.listener.ready
@@ -107,7 +112,7 @@ class Greenlets:
         try:
             while True:
                 while ready:
-                    ready.popleft().consume()
+                    ready.popleft().consume(cork=self._fresh is me)
                 if len(self._waiting) >= IDLE_CONSUMERS:
                     return
                 self._waiting.append(me)

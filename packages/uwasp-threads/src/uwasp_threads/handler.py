@@ -76,10 +76,10 @@ class ThreadHandler(Handler):
                 threads = cls._threads.get(key)
                 if threads is None:
                     if not cls._all_of_this_process():
-                        takeover.at_exit(cls._shut_down)
                         signals = takeover.StopSignals()
                         start_thread("uwasp-stop", lambda: cls._shut_down_before(signals))
                     threads = cls._threads[key] = Threads(cls.max_consumers)
+                    takeover.at_exit(cls._shut_down)  # called first, being the last to be added
                     takeover.leave_when_cheaped(threads.listener.call_later)
         return threads
 

@@ -136,7 +136,7 @@ class Threads:
                         continue
                     return
                 self._taken += 1
-                connection.consume()
+                connection.consume(cork=True)
         finally:
             with self._lock:
                 self._consumers -= 1

@@ -1,0 +1,623 @@
+/* The hot paths of uwasp-core in C: reading a frame, delivering a message, sending one.
+
+   Every function here stands before one in Python, which stays the reference. It does the ordinary case, of which a
+   busy server has a million to one of the others, and hands all else to the function in Python *before* it has done
+   anything: a frame that is fragmented, compressed, a ping; a socket that takes no more; a lock that somebody holds; a
+   server that raised.
+
+   The attributes of the Python objects are read and written where their classes' __slots__ lie. The GIL is held
+   throughout, also during recv and send, which never wait here: so what one of these functions does is done at once
+   for all other threads. What Python code does under a connection's lock is not; hence the look at the lock. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0
+#endif
+
+#if PY_VERSION_HEX < 0x030d0000 /* 3.13 has them public */
+#define PyLong_AsInt _PyLong_AsInt
+#endif
+
+#define FINAL_TEXT 0x81 /* RFC 6455, section 5.2 */
+#define FINAL_BINARY 0x82
+#define MASK 0x80
+#define MASK_SIZE 4
+#define LONGEST 65535 /* the largest payload whose length fits in 16 bits */
+#define COPIED 1024   /* up to this size, one copy into a frame is cheaper than two parts for the kernel */
+
+/* The attributes that are used here, and where they are in an object of their class. */
+
+#define CONNECTION_SLOTS(SLOT)                                                                                         \
+    SLOT(_busy) SLOT(_corked) SLOT(_discarding) SLOT(_heard) SLOT(_inbox) SLOT(_is_fast) SLOT(_listener) SLOT(_lock)   \
+    SLOT(_may_cork) SLOT(_opened) SLOT(_outgoing) SLOT(_over) SLOT(_paused) SLOT(_protocol) SLOT(_queued)              \
+    SLOT(_server) SLOT(bytes_in) SLOT(bytes_out) SLOT(corked_since) SLOT(fd) SLOT(messages_in) SLOT(messages_out)      \
+    SLOT(open)
+#define PROTOCOL_SLOTS(SLOT)                                                                                           \
+    SLOT(_buffer) SLOT(_frame) SLOT(_message) SLOT(deflate) SLOT(max_message_size) SLOT(replies) SLOT(state)
+#define WEBSOCKET_SLOTS(SLOT) SLOT(_connection)
+
+#define AS_OFFSET(name) Py_ssize_t name;
+#define AS_NAME(name) #name,
+static struct { CONNECTION_SLOTS(AS_OFFSET) } in_connection;
+static struct { PROTOCOL_SLOTS(AS_OFFSET) } in_protocol;
+static struct { WEBSOCKET_SLOTS(AS_OFFSET) } in_websocket;
+static const char *const connection_slots[] = {CONNECTION_SLOTS(AS_NAME) NULL};
+static const char *const protocol_slots[] = {PROTOCOL_SLOTS(AS_NAME) NULL};
+static const char *const websocket_slots[] = {WEBSOCKET_SLOTS(AS_NAME) NULL};
+
+#define AT(object, offset) (*(PyObject **)((char *)(object) + (offset)))
+#define C(name) AT(self, in_connection.name)
+#define P(name) AT(protocol, in_protocol.name)
+
+static PyTypeObject *connection_type, *protocol_type, *websocket_type, *lock_type;
+static PyCFunction lock_is_locked; /* of lock_type */
+static PyObject *open_state;       /* uwasp.protocol.OPEN */
+static PyObject *slow_receive, *slow_consume, *slow_send, *slow_websocket_send;
+static double corked_time;     /* seconds */
+static Py_ssize_t corked_size; /* bytes */
+static Py_ssize_t read_size;
+static char *read_buffer;
+static int read_buffer_is_used;
+
+static PyObject *name_append, *name_cork, *name_corked, *name_deliver, *name_fail, *name_flush_corked, *name_locked,
+    *name_lost, *name_now, *name_on_message, *name_ready, *name_receive, *name_watch_outgoing;
+
+static void set(PyObject **slot, PyObject *value) { /* takes the reference */
+    PyObject *old = *slot;
+    *slot = value;
+    Py_XDECREF(old);
+}
+
+#define SET(slot, value) set(&(slot), Py_NewRef(value))
+
+/* Add to a count. The exception of a failure stays set. */
+static int add(PyObject **slot, Py_ssize_t amount) {
+    Py_ssize_t sum = *slot ? PyLong_AsSsize_t(*slot) : 0;
+    PyObject *result;
+    if (sum == -1 && PyErr_Occurred()) return -1;
+    result = PyLong_FromSsize_t(sum + amount);
+    if (result == NULL) return -1;
+    set(slot, result);
+    return 0;
+}
+
+/* Reading */
+
+/* Unmask (RFC 6455, section 5.3); return whether all of it is ASCII. */
+static int unmask(unsigned char *to, const unsigned char *from, Py_ssize_t size, const unsigned char *mask) {
+    uint32_t mask4;
+    uint64_t mask8, word, all = 0;
+    Py_ssize_t i = 0;
+    unsigned char rest = 0;
+    memcpy(&mask4, mask, MASK_SIZE);
+    mask8 = (uint64_t)mask4 << 32 | mask4;
+    for (; i + 8 <= size; i += 8) {
+        memcpy(&word, from + i, 8);
+        word ^= mask8;
+        all |= word;
+        memcpy(to + i, &word, 8);
+    }
+    for (; i < size; i++) rest |= to[i] = from[i] ^ mask[i & 3];
+    return ((all | (uint64_t)rest) & 0x8080808080808080ull) == 0;
+}
+
+static PyObject *text_message(const unsigned char *payload, Py_ssize_t size, const unsigned char *mask) {
+    PyObject *text, *decoded;
+    if (size == 0) return PyUnicode_New(0, 0);
+    text = PyUnicode_New(size, 127);
+    if (text == NULL) return NULL;
+    if (unmask(PyUnicode_1BYTE_DATA(text), payload, size, mask)) return text;
+    decoded = PyUnicode_DecodeUTF8((const char *)PyUnicode_1BYTE_DATA(text), size, NULL);
+    Py_DECREF(text);
+    return decoded;
+}
+
+static PyObject *binary_message(const unsigned char *payload, Py_ssize_t size, const unsigned char *mask) {
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, size);
+    if (bytes != NULL && size) unmask((unsigned char *)PyBytes_AS_STRING(bytes), payload, size, mask);
+    return bytes;
+}
+
+/* As uwasp.protocol.take_messages; -1 for an exception. `*position` is where it stopped, in either case. */
+static int take(const unsigned char *data, Py_ssize_t *position, Py_ssize_t end, Py_ssize_t largest,
+                PyObject *messages) {
+    Py_ssize_t at = *position;
+    while (end - at >= 2 + MASK_SIZE) {
+        const unsigned char *frame = data + at;
+        Py_ssize_t length = (Py_ssize_t)frame[1] - MASK, head = 2;
+        PyObject *message;
+        int failed;
+        if (length == 126) {
+            length = (Py_ssize_t)frame[2] << 8 | frame[3];
+            head = 4;
+        } else if (length < 0 || length > 125) {
+            break;
+        }
+        if (end - at < head + MASK_SIZE + length || length > largest) break;
+        if (frame[0] == FINAL_TEXT) message = text_message(frame + head + MASK_SIZE, length, frame + head);
+        else if (frame[0] == FINAL_BINARY) message = binary_message(frame + head + MASK_SIZE, length, frame + head);
+        else break;
+        *position = at;
+        if (message == NULL) return -1;
+        failed = PyList_Append(messages, message);
+        Py_DECREF(message);
+        if (failed) return -1;
+        at += head + MASK_SIZE + length;
+    }
+    *position = at;
+    return 0;
+}
+
+static PyObject *take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    Py_ssize_t position, largest;
+    if (count != 4 || !PyBytes_CheckExact(args[0]) || !PyList_CheckExact(args[3])) {
+        PyErr_SetString(PyExc_TypeError, "take_messages(data: bytes, position: int, largest: int, messages: list)");
+        return NULL;
+    }
+    position = PyLong_AsSsize_t(args[1]);
+    largest = PyLong_AsSsize_t(args[2]);
+    if ((position == -1 || largest == -1) && PyErr_Occurred()) return NULL;
+    if (position < 0 || position > PyBytes_GET_SIZE(args[0])) {
+        PyErr_SetString(PyExc_ValueError, "position is outside of data");
+        return NULL;
+    }
+    if (take((const unsigned char *)PyBytes_AS_STRING(args[0]), &position, PyBytes_GET_SIZE(args[0]), largest, args[3]))
+        return NULL;
+    return PyLong_FromSsize_t(position);
+}
+
+/* A connection */
+
+/* Whether no Python code is within `with self._lock`. */
+static int lock_is_free(PyObject *self) {
+    PyObject *lock = C(_lock), *locked;
+    if (lock == NULL) return 0;
+    locked = Py_TYPE(lock) == lock_type ? lock_is_locked(lock, NULL) : PyObject_CallMethodNoArgs(lock, name_locked);
+    if (locked == NULL) {
+        PyErr_Clear(); /* a lock that does not tell */
+        return 0;
+    }
+    Py_DECREF(locked);
+    return locked == Py_False;
+}
+
+/* Call the function in Python with what this one was called with. */
+static PyObject *in_python(PyObject *function, PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    PyObject *all[4] = {self};
+    Py_ssize_t total = count + (names ? PyTuple_GET_SIZE(names) : 0);
+    if (total > 3) {
+        PyErr_SetString(PyExc_TypeError, "too many arguments");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < total; i++) all[i + 1] = args[i];
+    return PyObject_Vectorcall(function, all, count + 1, names);
+}
+
+static int discard(PyObject *result) {
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Put messages in the inbox and the connection in `ready`; the part of Connection._deliver for the ordinary case. */
+static int deliver(PyObject *self, PyObject *messages, Py_ssize_t size) {
+    PyObject *ready;
+    int failed;
+    if (add(&C(bytes_in), size) || add(&C(messages_in), PyList_GET_SIZE(messages)) || add(&C(_queued), size)) return -1;
+    SET(C(_inbox), messages);
+    if (C(_busy) == Py_True) return 0;
+    ready = PyObject_GetAttr(C(_listener), name_ready);
+    if (ready == NULL) return -1;
+    SET(C(_busy), Py_True);
+    failed = discard(PyObject_CallMethodOneArg(ready, name_append, self));
+    Py_DECREF(ready);
+    return failed;
+}
+
+static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    PyObject *protocol = C(_protocol), *messages, *now, *result = NULL;
+    Py_ssize_t size, position = 0, largest;
+    int fd;
+    if (C(_inbox) != Py_None || protocol == NULL || Py_TYPE(protocol) != protocol_type || P(state) != open_state ||
+        P(deflate) != Py_None || P(_frame) != Py_None || P(_message) != Py_None || !PyBytes_CheckExact(P(_buffer)) ||
+        PyBytes_GET_SIZE(P(_buffer)) || C(_listener) == NULL || read_buffer_is_used)
+        return in_python(slow_receive, self, args, count, names);
+    fd = PyLong_AsInt(C(fd));
+    largest = PyLong_AsSsize_t(P(max_message_size));
+    if (PyErr_Occurred()) return NULL;
+    size = recv(fd, read_buffer, read_size, MSG_DONTWAIT);
+    if (size <= 0) {
+        if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) Py_RETURN_NONE;
+        return PyObject_CallMethodNoArgs(self, name_lost);
+    }
+    now = PyObject_GetAttr(C(_listener), name_now);
+    messages = PyList_New(0);
+    if (now == NULL || messages == NULL) {
+        Py_XDECREF(now);
+        Py_XDECREF(messages);
+        return NULL;
+    }
+    set(&C(_heard), now);
+    read_buffer_is_used = 1;
+    if (take((const unsigned char *)read_buffer, &position, size, largest, messages)) PyErr_Clear(); /* to fail again */
+    if (position == size && lock_is_free(self) && C(_over) == Py_False && C(_inbox) == Py_None) {
+        read_buffer_is_used = 0;
+        if (deliver(self, messages, size) == 0) result = Py_NewRef(Py_None);
+    } else {
+        PyObject *rest = PyBytes_FromStringAndSize(read_buffer + position, size - position), *further, *arguments[3];
+        read_buffer_is_used = 0;
+        further = rest == NULL ? NULL : PyObject_CallMethodOneArg(protocol, name_receive, rest);
+        Py_XDECREF(rest);
+        if (further != NULL && PyList_SetSlice(messages, PyList_GET_SIZE(messages), PyList_GET_SIZE(messages), further) == 0) {
+            arguments[0] = self;
+            arguments[1] = messages;
+            arguments[2] = PyLong_FromSsize_t(size);
+            if (arguments[2] != NULL) result = PyObject_VectorcallMethod(name_deliver, arguments, 3, NULL);
+            Py_XDECREF(arguments[2]);
+        }
+        Py_XDECREF(further);
+    }
+    Py_DECREF(messages);
+    return result;
+}
+
+/* Keep what the socket did not take; the listener sends it when the socket does. */
+static int keep(PyObject *self, PyObject *rest) {
+    if (rest == NULL) return -1;
+    set(&C(_outgoing), rest); /* before any Python runs, so that nobody sends in between */
+    return discard(PyObject_CallMethodNoArgs(self, name_watch_outgoing));
+}
+
+/* Send a frame, in two parts if `payload` is not NULL; 1 if nothing was sent. */
+static int write_frame(PyObject *self, const char *head, Py_ssize_t head_size, const char *payload, Py_ssize_t size) {
+    struct iovec parts[2] = {{(void *)head, head_size}, {(void *)payload, size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    Py_ssize_t sent, total = head_size + size;
+    PyObject *rest = NULL;
+    int fd = PyLong_AsInt(C(fd));
+    if (fd == -1) {
+        PyErr_Clear();
+        return 1;
+    }
+    if (size == 0) sent = send(fd, head, head_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    else sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent <= 0) return 1;
+    if (sent < total) {
+        rest = PyByteArray_FromStringAndSize(NULL, total - sent);
+        if (rest != NULL) {
+            char *to = PyByteArray_AS_STRING(rest);
+            Py_ssize_t of_head = sent < head_size ? head_size - sent : 0;
+            memcpy(to, head + head_size - of_head, of_head);
+            if (total - sent > of_head) memcpy(to + of_head, payload + size - (total - sent - of_head), total - sent - of_head);
+        }
+        if (keep(self, rest)) return -1;
+    }
+    return add(&C(bytes_out), total);
+}
+
+static int send_corked(PyObject *self) {
+    PyObject *corked = C(_corked), *set_of_corked;
+    int failed;
+    if (corked == Py_None) return 0;
+    if (C(open) != Py_True || C(_outgoing) != Py_None || !PyByteArray_CheckExact(corked) || !lock_is_free(self))
+        return discard(PyObject_CallMethodNoArgs(self, name_flush_corked));
+    set_of_corked = PyObject_GetAttr(C(_listener), name_corked);
+    if (set_of_corked == NULL) return -1;
+    failed = PySet_Discard(set_of_corked, self) < 0;
+    Py_DECREF(set_of_corked);
+    if (failed) return -1;
+    Py_INCREF(corked);
+    if (PyByteArray_GET_SIZE(corked) == 0) {
+        SET(C(_corked), Py_None);
+    } else {
+        SET(C(_corked), Py_None);
+        failed = write_frame(self, PyByteArray_AS_STRING(corked), PyByteArray_GET_SIZE(corked), NULL, 0);
+        if (failed > 0) { /* Python finds out why */
+            SET(C(_corked), corked);
+            failed = discard(PyObject_CallMethodNoArgs(self, name_flush_corked));
+        }
+    }
+    Py_DECREF(corked);
+    return failed;
+}
+
+/* Send a message where that is ordinary; 1 if it is not, and then nothing has happened. */
+static int send_message(PyObject *self, PyObject *message) {
+    PyObject *protocol = C(_protocol), *corked = C(_corked), *encoded = NULL;
+    char frame[4 + COPIED];
+    const char *payload;
+    Py_ssize_t size, head_size = 2;
+    int failed;
+    if (C(open) != Py_True || C(_outgoing) != Py_None || corked == NULL || protocol == NULL ||
+        Py_TYPE(protocol) != protocol_type || P(deflate) != Py_None)
+        return 1;
+    if (PyUnicode_CheckExact(message)) {
+        frame[0] = (char)FINAL_TEXT;
+        if (PyUnicode_IS_COMPACT_ASCII(message)) {
+            payload = (const char *)PyUnicode_1BYTE_DATA(message);
+            size = PyUnicode_GET_LENGTH(message);
+        } else {
+            encoded = PyUnicode_AsUTF8String(message);
+            if (encoded == NULL) { /* a surrogate: to fail again */
+                PyErr_Clear();
+                return 1;
+            }
+            payload = PyBytes_AS_STRING(encoded);
+            size = PyBytes_GET_SIZE(encoded);
+        }
+    } else if (PyBytes_CheckExact(message)) {
+        frame[0] = (char)FINAL_BINARY;
+        payload = PyBytes_AS_STRING(message);
+        size = PyBytes_GET_SIZE(message);
+    } else {
+        return 1;
+    }
+    failed = 1;
+    if (size > LONGEST || !lock_is_free(self)) goto done;
+    if (size < 126) {
+        frame[1] = (char)size;
+    } else {
+        frame[1] = 126;
+        frame[2] = (char)(size >> 8);
+        frame[3] = (char)size;
+        head_size = 4;
+    }
+    if (corked != Py_None) {
+        Py_ssize_t before;
+        if (!PyByteArray_CheckExact(corked)) goto done;
+        before = PyByteArray_GET_SIZE(corked);
+        failed = -1;
+        if (PyByteArray_Resize(corked, before + head_size + size)) goto done;
+        memcpy(PyByteArray_AS_STRING(corked) + before, frame, head_size);
+        memcpy(PyByteArray_AS_STRING(corked) + before + head_size, payload, size);
+        failed = before + head_size + size >= corked_size ? send_corked(self) : 0;
+    } else if (size <= COPIED) {
+        memcpy(frame + head_size, payload, size);
+        failed = write_frame(self, frame, head_size + size, NULL, 0);
+    } else {
+        failed = write_frame(self, frame, head_size, payload, size);
+    }
+    if (failed == 0) failed = add(&C(messages_out), 1);
+done:
+    Py_XDECREF(encoded);
+    return failed;
+}
+
+static PyObject *connection_send(PyObject *self, PyObject *message) {
+    int failed = send_message(self, message);
+    if (failed > 0) return in_python(slow_send, self, &message, 1, NULL);
+    if (failed < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *websocket_send(PyObject *self, PyObject *message) {
+    PyObject *connection = AT(self, in_websocket._connection);
+    int failed = 1;
+    if (connection != NULL && PyObject_TypeCheck(connection, connection_type)) {
+        Py_INCREF(connection);
+        failed = send_message(connection, message);
+        Py_DECREF(connection);
+    }
+    if (failed > 0) return in_python(slow_websocket_send, self, &message, 1, NULL);
+    if (failed < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Delivering */
+
+static double monotonic(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + time.tv_nsec * 1e-9;
+}
+
+static int begin_to_cork(PyObject *self, double since) {
+    PyObject *empty = PyByteArray_FromStringAndSize(NULL, 0), *time = PyFloat_FromDouble(since);
+    if (empty == NULL || time == NULL) {
+        Py_XDECREF(empty);
+        Py_XDECREF(time);
+        return -1;
+    }
+    set(&C(corked_since), time);
+    set(&C(_corked), empty);
+    return discard(PyObject_CallMethodOneArg(C(_listener), name_cork, self));
+}
+
+/* Connection._consume_corked and the loop that it takes the place of, in one. */
+static int run(PyObject *self, PyObject *server, PyObject *messages, int cork) {
+    double before = 0, now, since = 0;
+    Py_ssize_t i;
+    if (cork) {
+        SET(C(_may_cork), Py_True);
+        before = monotonic();
+    }
+    for (i = 0; i < PyList_GET_SIZE(messages); i++) {
+        PyObject *result;
+        if (C(_discarding) != Py_False) break;
+        if (cork && C(_corked) == Py_None && C(_is_fast) == Py_True && C(_may_cork) == Py_True) {
+            since = before;
+            if (begin_to_cork(self, since)) return -1;
+        }
+        result = PyObject_CallMethodOneArg(server, name_on_message, PyList_GET_ITEM(messages, i));
+        if (result == NULL) return -1;
+        Py_DECREF(result);
+        if (cork) {
+            now = monotonic();
+            SET(C(_is_fast), now - before < corked_time ? Py_True : Py_False);
+            if (C(_corked) != Py_None && now - since >= corked_time && send_corked(self)) return -1;
+            before = now;
+        }
+    }
+    return 0;
+}
+
+/* What the server raised, with its traceback. */
+static PyObject *raised(void) {
+#if PY_VERSION_HEX >= 0x030c0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) PyException_SetTraceback(value, traceback);
+    Py_DECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+#endif
+}
+
+static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
+    PyObject *server = C(_server), *result = NULL;
+    int cork = 0;
+    if (count + (names ? PyTuple_GET_SIZE(names) : 0) == 1) {
+        cork = PyObject_IsTrue(args[0]);
+        if (cork < 0) return NULL;
+    }
+    if (C(_opened) != Py_True || server == NULL || server == Py_None ||
+        (names && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "cork")))
+        return in_python(slow_consume, self, args, count, names);
+    Py_INCREF(server);
+    for (;;) {
+        PyObject *messages = C(_inbox);
+        int failed;
+        if (!lock_is_free(self) || C(_paused) != Py_False) {
+            result = in_python(slow_consume, self, args, count, names);
+            break;
+        }
+        if (!PyList_CheckExact(messages) || PyList_GET_SIZE(messages) == 0) {
+            if (C(_over) != Py_False) {
+                result = in_python(slow_consume, self, args, count, names);
+            } else {
+                SET(C(_busy), Py_False);
+                result = Py_NewRef(Py_None);
+            }
+            break;
+        }
+        C(_inbox) = Py_NewRef(Py_None); /* the reference is ours now */
+        set(&C(_queued), PyLong_FromLong(0));
+        failed = run(self, server, messages, cork && PyList_GET_SIZE(messages) > 1);
+        if (failed) {
+            PyObject *error = raised();
+            if (C(_corked) != Py_None && send_corked(self)) PyErr_WriteUnraisable(self);
+            result = PyObject_CallMethodOneArg(self, name_fail, error);
+            Py_DECREF(error);
+        } else if (C(_corked) != Py_None && send_corked(self)) {
+            failed = 1;
+        }
+        Py_DECREF(messages);
+        if (failed) break;
+    }
+    Py_DECREF(server);
+    return result;
+}
+
+/* Putting all of it in */
+
+static PyMethodDef methods_of_connection[] = {
+    {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"consume", (PyCFunction)(void (*)(void))consume, METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"send", connection_send, METH_O, NULL},
+};
+static PyMethodDef methods_of_websocket[] = {{"send", websocket_send, METH_O, NULL}};
+
+/* Find where the slots of a class are. */
+static int locate(PyObject *type, const char *const *names, void *offsets) {
+    Py_ssize_t *offset = offsets;
+    for (; *names; names++, offset++) {
+        PyObject *member = PyObject_GetAttrString(type, *names);
+        if (member == NULL) return -1;
+        if (Py_TYPE(member) != &PyMemberDescr_Type) {
+            PyErr_Format(PyExc_TypeError, "%R has no slot %s", type, *names);
+            Py_DECREF(member);
+            return -1;
+        }
+        *offset = ((PyMemberDescrObject *)member)->d_member->offset;
+        Py_DECREF(member);
+    }
+    return 0;
+}
+
+static PyObject *replace(PyTypeObject *type, PyMethodDef *method) {
+    PyObject *before = PyObject_GetAttrString((PyObject *)type, method->ml_name), *descriptor, *doc;
+    if (before == NULL) return NULL;
+    doc = PyObject_GetAttrString(before, "__doc__");
+    if (doc != NULL && PyUnicode_Check(doc)) method->ml_doc = PyUnicode_AsUTF8(doc); /* lives as long as `before` */
+    Py_XDECREF(doc);
+    descriptor = PyDescr_NewMethod(type, method);
+    if (descriptor == NULL || PyObject_SetAttrString((PyObject *)type, method->ml_name, descriptor)) {
+        Py_XDECREF(descriptor);
+        Py_DECREF(before);
+        return NULL;
+    }
+    Py_DECREF(descriptor);
+    return before;
+}
+
+static int find_lock(void) {
+    PyObject *module = PyImport_ImportModule("_thread");
+    PyObject *type = module ? PyObject_GetAttrString(module, "LockType") : NULL;
+    PyObject *locked = type ? PyObject_GetAttrString(type, "locked") : NULL;
+    Py_XDECREF(module);
+    if (locked == NULL) {
+        Py_XDECREF(type);
+        return -1;
+    }
+    if (Py_TYPE(locked) == &PyMethodDescr_Type && ((PyMethodDescrObject *)locked)->d_method->ml_flags == METH_NOARGS) {
+        lock_type = (PyTypeObject *)type; /* for ever */
+        lock_is_locked = ((PyMethodDescrObject *)locked)->d_method->ml_meth;
+    }
+    Py_DECREF(locked);
+    return 0;
+}
+
+static PyObject *accelerate(PyObject *module, PyObject *arguments) {
+    PyObject *protocol, *connection, *websocket;
+    if (!PyArg_ParseTuple(arguments, "O!O!O!Odnn:accelerate", &PyType_Type, &protocol, &PyType_Type, &connection,
+                          &PyType_Type, &websocket, &open_state, &corked_time, &corked_size, &read_size))
+        return NULL;
+    if (connection_type != NULL) Py_RETURN_NONE; /* it is done */
+    if (locate(protocol, protocol_slots, &in_protocol) || locate(connection, connection_slots, &in_connection) ||
+        locate(websocket, websocket_slots, &in_websocket) || find_lock())
+        return NULL;
+    read_buffer = PyMem_RawMalloc(read_size);
+    if (read_buffer == NULL) return PyErr_NoMemory();
+    Py_INCREF(open_state);
+    protocol_type = (PyTypeObject *)Py_NewRef(protocol);
+    connection_type = (PyTypeObject *)Py_NewRef(connection);
+    websocket_type = (PyTypeObject *)Py_NewRef(websocket);
+    slow_receive = replace(connection_type, &methods_of_connection[0]);
+    slow_consume = slow_receive ? replace(connection_type, &methods_of_connection[1]) : NULL;
+    slow_send = slow_consume ? replace(connection_type, &methods_of_connection[2]) : NULL;
+    slow_websocket_send = slow_send ? replace(websocket_type, &methods_of_websocket[0]) : NULL;
+    if (slow_websocket_send == NULL) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"accelerate", accelerate, METH_VARARGS, "Put the methods of this module into the classes of uwasp-core."},
+    {"take_messages", (PyCFunction)(void (*)(void))take_messages, METH_FASTCALL, "As uwasp.protocol.take_messages."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_speedups", NULL, -1, functions, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__speedups(void) {
+    struct { PyObject **name; const char *value; } names[] = {
+        {&name_append, "append"}, {&name_cork, "cork"}, {&name_corked, "corked"}, {&name_deliver, "_deliver"},
+        {&name_fail, "_fail"}, {&name_flush_corked, "_flush_corked"}, {&name_locked, "locked"}, {&name_lost, "_lost"},
+        {&name_now, "now"}, {&name_on_message, "on_message"}, {&name_ready, "ready"}, {&name_receive, "receive"},
+        {&name_watch_outgoing, "_watch_outgoing"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if ((*names[i].name = PyUnicode_InternFromString(names[i].value)) == NULL) return NULL;
+    return PyModule_Create(&definition);
+}

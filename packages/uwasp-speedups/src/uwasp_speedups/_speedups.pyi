@@ -1,0 +1,11 @@
+def accelerate(
+    protocol: type,
+    connection: type,
+    websocket: type,
+    open_state: object,
+    corked_time: float,
+    corked_size: int,
+    read_size: int,
+    /,
+) -> None: ...
+def take_messages(data: bytes, position: int, largest: int, messages: list[str | bytes], /) -> int: ...

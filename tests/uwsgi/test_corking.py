@@ -1,0 +1,84 @@
+"""Answers to what came together go out together, and none waits for a server that takes its time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from websockets.frames import Opcode
+
+from raw import RawClient, frame
+
+BATCH = 8
+
+
+def batch(*messages: str) -> bytes:
+    return b"".join(frame(Opcode.TEXT, message.encode()) for message in messages)
+
+
+def answered_at_once(client: RawClient) -> bool:
+    """Whether the answers to a batch came as one piece; a machine under load may well cut it."""
+    messages = [str(number) for number in range(BATCH)]
+    client.send(batch(*messages))
+    client._receive()
+    whole = len(client.received) == sum(2 + len(message) for message in messages)
+    assert [bytes(client.recv().data).decode() for _ in messages] == messages
+    return whole
+
+
+def test_the_answers_to_a_batch_are_one_write(server):
+    with RawClient(server.port, "/quick") as client:
+        assert any(answered_at_once(client) for _ in range(100))
+
+
+@pytest.mark.parametrize("place", [1, BATCH - 1])
+def test_no_answer_waits_for_a_server_that_takes_its_time(server, place):
+    """The server was fast up to then, and waits for something in the midst of a batch."""
+    with RawClient(server.port, "/quick") as client:
+        assert any(answered_at_once(client) for _ in range(100))
+        messages = [str(number) for number in range(BATCH)]
+        messages[place] = "sleep"
+        begin = time.monotonic()
+        client.send(batch(*messages))
+        for message in messages[:place]:
+            assert client.recv().data == message.encode()
+        assert time.monotonic() - begin < 2
+        assert client.recv().data == b"slept"
+        assert [client.recv().data for _ in messages[place + 1 :]] == [m.encode() for m in messages[place + 1 :]]
+
+
+def test_an_answer_leaves_before_its_own_server_goes_on_to_something_slow(server):
+    """One on_message that sends, and then waits, in a connection that was fast up to then."""
+    with RawClient(server.port, "/quick") as client:
+        assert any(answered_at_once(client) for _ in range(100))
+        begin = time.monotonic()
+        client.send(batch("1", "send and sleep", "2"))
+        assert client.recv().data == b"1"
+        assert client.recv().data == b"sent"
+        assert time.monotonic() - begin < 2
+        assert client.recv().data == b"2"
+
+
+def test_a_close_comes_after_the_answers_that_were_kept_back(server):
+    with RawClient(server.port, "/quick") as client:
+        assert any(answered_at_once(client) for _ in range(100))
+        client.send(batch("1", "2", "close", "3"))
+        assert [client.recv().data for _ in range(2)] == [b"1", b"2"]
+        assert client.recv_close() == (4000, "enough")
+
+
+def test_another_sender_comes_after_what_is_kept_back(server):
+    """A ping's answer, and a ping of the server's own: nothing overtakes."""
+    with RawClient(server.port, "/quick") as client:
+        assert any(answered_at_once(client) for _ in range(100))
+        client.send(batch("1", "2", "ping", "3"))
+        frames = [client.recv() for _ in range(4)]
+        assert [each.data for each in frames] == [b"1", b"2", b"now", b"3"]
+
+
+def test_an_error_comes_after_the_answers_that_were_kept_back(server):
+    with RawClient(server.port, "/quick") as client:
+        assert any(answered_at_once(client) for _ in range(100))
+        client.send(batch("1", "2", "raise", "3"))
+        assert [client.recv().data for _ in range(2)] == [b"1", b"2"]
+        assert client.recv_close() == (1011, "internal error")
