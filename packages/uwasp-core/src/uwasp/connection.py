@@ -368,7 +368,20 @@ class Connection:
                 logger.info("%s is open", self)
                 server.on_open()
             on_message = server.on_message
-            while messages := self._take():
+            while True:
+                with self._lock:
+                    messages = self._inbox
+                    if not messages:
+                        if self._over:
+                            break
+                        self._busy = False
+                        return
+                    self._inbox = None
+                    self._queued = 0
+                    if self._paused:
+                        self._paused = False
+                        self._heard = self._listener.now  # it could not be heard
+                        self._watch()
                 if cork and len(messages) > 1:
                     self._consume_corked(messages, on_message)
                     continue
@@ -379,27 +392,7 @@ class Connection:
         except BaseException as error:
             self._fail(error)
         else:
-            if messages is not None:
-                self._finish()
-
-    def _take(self) -> list[str | bytes] | None:
-        """Take what is in the inbox; the empty list if nothing will come any more, `None` if that is not so, and then
-        somebody else may consume. Takes the lock.
-        """
-        with self._lock:
-            messages = self._inbox
-            if not messages:
-                if self._over:
-                    return []
-                self._busy = False
-                return None
-            self._inbox = None
-            self._queued = 0
-            if self._paused:
-                self._paused = False
-                self._heard = self._listener.now  # it could not be heard
-                self._watch()
-            return messages
+            self._finish()
 
     def _consume_corked(self, messages: list[str | bytes], on_message: Callable[[str | bytes], None]) -> None:
         """Send the answers to several messages in one write, as long as the server is fast."""
@@ -483,7 +476,8 @@ class Connection:
 
     def _send(self, frame: bytes) -> None:
         """Send a message, or keep it back if a consumer has asked for that."""
-        self._check_open()
+        if not self.open:
+            self._check_open()
         self.messages_out += 1
         if self._corked is None:
             self._write(frame)

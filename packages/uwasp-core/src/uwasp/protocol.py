@@ -260,35 +260,36 @@ class FrameProtocol:
         messages: list[str | bytes] = []
         if self.state is not OPEN:
             return messages
+        position = 0
         try:
-            self._parse(data, messages)
+            if self._message is None and not self._buffer:
+                position = take_messages(data, 0, self.max_message_size, messages)
+            if position < len(data):
+                self._parse(data, position, messages)
         except _Violation as violation:
             self._fail(violation.code, violation.reason)
         except UnicodeDecodeError:
             self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
         return messages
 
-    def _parse(self, data: bytes, messages: list[str | bytes]) -> None:
+    def _parse(self, data: bytes, position: int, messages: list[str | bytes]) -> None:
+        """Read all frames from that position on, whatever they are."""
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        position = 0
         end = len(data)
         if self._frame is not None:
-            position = self._continue_frame(data, 0, messages)
+            position = self._continue_frame(data, position, messages)
         while position < end:
+            following = self._parse_frame(data, position, messages)
+            if self.state is not OPEN:
+                return
+            if following == position:
+                self._buffer = data[position:]
+                return
+            position = following
             if self._message is None:
                 position = take_messages(data, position, self.max_message_size, messages)
-                if position == end:
-                    return
-            following = self._parse_frame(data, position, messages)
-            if following == position or self.state is not OPEN:
-                break
-            position = following
-        else:
-            return
-        if self.state is OPEN:
-            self._buffer = data[position:]
 
     def _parse_frame(self, data: bytes, position: int, messages: list[str | bytes]) -> int:
         """Read any frame, by RFC 6455 §5.2, and return where the next begins, or `position` if more must arrive."""

@@ -85,7 +85,7 @@ class WebSocket:
             TypeError: the message is neither `str` nor bytes-like. The connection goes on.
             UnicodeEncodeError: a `str` with a lone surrogate, which UTF-8 cannot carry. The connection goes on.
         """
-        self.connection.send(message)
+        (self._connection or self.connection).send(message)
 
     def ping(self, data: bytes = b"") -> None:
         """Send a ping, which the client answers by itself (RFC 6455 §5.5.2).
