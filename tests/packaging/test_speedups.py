@@ -15,7 +15,7 @@ logging.basicConfig(format="%(name)s: %(message)s")
 import uwasp
 from uwasp import protocol
 messages = []
-print(protocol.take_messages(bytes.fromhex("818100000000") + b"a", 0, 10, messages), messages)
+print(protocol.take_messages(bytes.fromhex("818100000000") + b"a", 0, 10, messages), messages, uwasp.speedups.in_use)
 """
 STAND_IN = """
 __version__ = {version!r}
@@ -25,7 +25,7 @@ def take_messages(data, position, largest, messages):
 def accelerate(*arguments):
     pass
 """
-IN_PYTHON = "7 ['a']\n"
+IN_PYTHON = "7 ['a'] False\n"
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def run(tmp_path: Path):
 def test_it_is_used_where_it_is_of_the_same_version(run):
     import uwasp
 
-    assert run(STAND_IN.format(version=uwasp.__version__)) == ("7 ['from the stand-in']\n", "")
+    assert run(STAND_IN.format(version=uwasp.__version__)) == ("7 ['from the stand-in'] True\n", "")
 
 
 def test_it_is_left_out_where_the_environment_says_so(run):

@@ -245,19 +245,7 @@ class Listener:
         self.now = time.monotonic()
         self._awake = True
         self._waits_long = False
-        for fd, event in events:
-            connection = self._connections.get(fd)
-            if connection is None:
-                if fd == self._bell:
-                    os.read(fd, 4096)
-                continue
-            try:
-                if event & WRITABLE:
-                    connection.flush()
-                if event & ~WRITABLE:
-                    connection.receive(event & HUNG_UP != 0)
-            except Exception as error:
-                self._cut(connection, error)
+        self._dispatch(events)
         if self._timers:
             self._run_timers()
         if self.corked:
@@ -266,6 +254,24 @@ class Listener:
         elif not events:
             self._corked_lately = False
         self._awake = False
+
+    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        for fd, event in events:
+            self._react(fd, event)
+
+    def _react(self, fd: int, event: int) -> None:
+        connection = self._connections.get(fd)
+        if connection is None:
+            if fd == self._bell:
+                os.read(fd, 4096)
+            return
+        try:
+            if event & WRITABLE:
+                connection.flush()
+            if event & ~WRITABLE:
+                connection.receive(event & HUNG_UP != 0)
+        except Exception as error:
+            self._cut(connection, error)
 
     def _cut(self, connection: Connection, error: Exception) -> None:
         """An exception that nobody expected came out of a connection."""

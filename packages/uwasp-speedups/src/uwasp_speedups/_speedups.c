@@ -62,6 +62,7 @@ static const char *const websocket_slots[] = {WEBSOCKET_SLOTS(AS_NAME) NULL};
 static PyTypeObject *connection_type, *protocol_type, *websocket_type, *lock_type;
 static PyCFunction lock_is_locked; /* of lock_type */
 static PyObject *open_state;       /* uwasp.protocol.OPEN */
+static long readable;              /* uwasp.poller.READABLE */
 static PyObject *slow_receive, *slow_consume, *slow_send, *slow_websocket_send;
 static double corked_time;     /* seconds */
 static Py_ssize_t corked_size; /* bytes */
@@ -69,8 +70,9 @@ static Py_ssize_t read_size;
 static char *read_buffer;
 static int read_buffer_is_used;
 
-static PyObject *name_append, *name_cork, *name_corked, *name_deliver, *name_fail, *name_flush_corked, *name_locked,
-    *name_lost, *name_now, *name_on_message, *name_ready, *name_receive, *name_watch_outgoing;
+static PyObject *name_append, *name_cork, *name_connections, *name_corked, *name_cut, *name_deliver, *name_fail, *name_flush_corked, *name_locked,
+    *name_lost, *name_now, *name_on_message, *name_react, *name_ready, *name_receive,
+    *name_watch_outgoing;
 
 static void set(PyObject **slot, PyObject *value) { /* takes the reference */
     PyObject *old = *slot;
@@ -270,6 +272,65 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
     return result;
 }
 
+/* What a server raised, or what went wrong, with its traceback. */
+static PyObject *raised(void) {
+#if PY_VERSION_HEX >= 0x030c0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) PyException_SetTraceback(value, traceback);
+    Py_DECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+#endif
+}
+
+/* A listener */
+
+static PyObject *dispatch(PyObject *self, PyObject *events) {
+    PyObject *connections;
+    if (!PyList_CheckExact(events)) {
+        PyErr_SetString(PyExc_TypeError, "events is a list");
+        return NULL;
+    }
+    connections = PyObject_GetAttr(self, name_connections);
+    if (connections == NULL) return NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(events); i++) {
+        PyObject *event = Py_NewRef(PyList_GET_ITEM(events, i)), *connection = NULL, *result, *arguments[3] = {self};
+        if (!PyTuple_CheckExact(event) || PyTuple_GET_SIZE(event) != 2) {
+            PyErr_SetString(PyExc_TypeError, "an event is (fd, event)");
+            result = NULL;
+        } else if (PyLong_AsLong(PyTuple_GET_ITEM(event, 1)) == readable && PyDict_CheckExact(connections) &&
+                   (connection = PyDict_GetItemWithError(connections, PyTuple_GET_ITEM(event, 0))) != NULL &&
+                   Py_TYPE(connection) == connection_type) {
+            Py_INCREF(connection);
+            result = receive(connection, NULL, 0, NULL);
+            if (result == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+                arguments[1] = connection;
+                arguments[2] = raised();
+                result = PyObject_VectorcallMethod(name_cut, arguments, 3, NULL);
+                Py_DECREF(arguments[2]);
+            }
+            Py_DECREF(connection);
+        } else if (PyErr_Occurred()) {
+            result = NULL;
+        } else {
+            arguments[1] = PyTuple_GET_ITEM(event, 0);
+            arguments[2] = PyTuple_GET_ITEM(event, 1);
+            result = PyObject_VectorcallMethod(name_react, arguments, 3, NULL);
+        }
+        Py_DECREF(event);
+        if (discard(result)) {
+            Py_DECREF(connections);
+            return NULL;
+        }
+    }
+    Py_DECREF(connections);
+    Py_RETURN_NONE;
+}
+
 /* Keep what the socket did not take; the listener sends it when the socket does. */
 static int keep(PyObject *self, PyObject *rest) {
     if (rest == NULL) return -1;
@@ -460,21 +521,6 @@ static int run(PyObject *self, PyObject *server, PyObject *messages, int cork) {
     return 0;
 }
 
-/* What the server raised, with its traceback. */
-static PyObject *raised(void) {
-#if PY_VERSION_HEX >= 0x030c0000
-    return PyErr_GetRaisedException();
-#else
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL) PyException_SetTraceback(value, traceback);
-    Py_DECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-#endif
-}
-
 static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     PyObject *server = C(_server), *result = NULL;
     int cork = 0;
@@ -528,6 +574,7 @@ static PyMethodDef methods_of_connection[] = {
     {"send", connection_send, METH_O, NULL},
 };
 static PyMethodDef methods_of_websocket[] = {{"send", websocket_send, METH_O, NULL}};
+static PyMethodDef methods_of_listener[] = {{"_dispatch", dispatch, METH_O, NULL}};
 
 /* Find where the slots of a class are. */
 static int locate(PyObject *type, const char *const *names, void *offsets) {
@@ -580,9 +627,10 @@ static int find_lock(void) {
 }
 
 static PyObject *accelerate(PyObject *module, PyObject *arguments) {
-    PyObject *protocol, *connection, *websocket;
-    if (!PyArg_ParseTuple(arguments, "O!O!O!Odnn:accelerate", &PyType_Type, &protocol, &PyType_Type, &connection,
-                          &PyType_Type, &websocket, &open_state, &corked_time, &corked_size, &read_size))
+    PyObject *protocol, *connection, *websocket, *listener, *slow_dispatch;
+    if (!PyArg_ParseTuple(arguments, "O!O!O!O!Oldnn:accelerate", &PyType_Type, &protocol, &PyType_Type, &connection,
+                          &PyType_Type, &websocket, &PyType_Type, &listener, &open_state, &readable, &corked_time,
+                          &corked_size, &read_size))
         return NULL;
     if (connection_type != NULL) Py_RETURN_NONE; /* it is done */
     if (locate(protocol, protocol_slots, &in_protocol) || locate(connection, connection_slots, &in_connection) ||
@@ -598,7 +646,8 @@ static PyObject *accelerate(PyObject *module, PyObject *arguments) {
     slow_consume = slow_receive ? replace(connection_type, &methods_of_connection[1]) : NULL;
     slow_send = slow_consume ? replace(connection_type, &methods_of_connection[2]) : NULL;
     slow_websocket_send = slow_send ? replace(websocket_type, &methods_of_websocket[0]) : NULL;
-    if (slow_websocket_send == NULL) return NULL;
+    slow_dispatch = slow_websocket_send ? replace((PyTypeObject *)listener, &methods_of_listener[0]) : NULL;
+    if (slow_dispatch == NULL) return NULL; /* it is not called any more */
     Py_RETURN_NONE;
 }
 
@@ -612,9 +661,10 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_speedups", NULL
 
 PyMODINIT_FUNC PyInit__speedups(void) {
     struct { PyObject **name; const char *value; } names[] = {
-        {&name_append, "append"}, {&name_cork, "cork"}, {&name_corked, "corked"}, {&name_deliver, "_deliver"},
+        {&name_append, "append"}, {&name_cork, "cork"}, {&name_connections, "_connections"},
+        {&name_corked, "corked"}, {&name_cut, "_cut"}, {&name_deliver, "_deliver"},
         {&name_fail, "_fail"}, {&name_flush_corked, "_flush_corked"}, {&name_locked, "locked"}, {&name_lost, "_lost"},
-        {&name_now, "now"}, {&name_on_message, "on_message"}, {&name_ready, "ready"}, {&name_receive, "receive"},
+        {&name_now, "now"}, {&name_on_message, "on_message"}, {&name_react, "_react"}, {&name_ready, "ready"}, {&name_receive, "receive"},
         {&name_watch_outgoing, "_watch_outgoing"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
