@@ -33,6 +33,7 @@ server_logger = logging.getLogger("uwasp.server")
 _numbers = itertools.count(1)
 
 READ_SIZE = 2**16  # bytes
+LARGE_READ_SIZE = 2**18  # bytes; of a frame of which so much is still to come
 # Of compressed data, which can be a thousand times as much when it is decompressed, before any limit is looked at.
 COMPRESSED_READ_SIZE = 2**12  # bytes
 # Without it, a client that is gone would end the process by SIGPIPE, or have uWSGI log it.
@@ -261,7 +262,12 @@ class Connection:
             return
         protocol = self._protocol
         try:
-            data = self._socket.recv(READ_SIZE if protocol.deflate is None else COMPRESSED_READ_SIZE)
+            if protocol.deflate is not None:
+                data = self._socket.recv(COMPRESSED_READ_SIZE)
+            elif protocol.remaining > READ_SIZE:
+                data = self._socket.recv(LARGE_READ_SIZE)
+            else:
+                data = self._socket.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -249,6 +249,12 @@ class FrameProtocol:
 
     # Reading
 
+    @property
+    def remaining(self) -> int:
+        """How many bytes of the payload of the frame that is arriving have not come yet."""
+        frame = self._frame
+        return 0 if frame is None else frame.remaining
+
     def receive(self, data: bytes) -> list[str | bytes]:
         """Read what the client sent and return the messages that it completes, in order.
 

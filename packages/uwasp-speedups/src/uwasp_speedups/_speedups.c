@@ -32,7 +32,6 @@
 #define FINAL_BINARY 0x82
 #define MASK 0x80
 #define MASK_SIZE 4
-#define LONGEST 65535 /* the largest payload whose length fits in 16 bits */
 #define COPIED 1024   /* up to this size, one copy into a frame is cheaper than two parts for the kernel */
 
 /* The attributes that are used here, and where they are in an object of their class. */
@@ -394,7 +393,7 @@ static int send_corked(PyObject *self) {
 /* Send a message where that is ordinary; 1 if it is not, and then nothing has happened. */
 static int send_message(PyObject *self, PyObject *message) {
     PyObject *protocol = C(_protocol), *corked = C(_corked), *encoded = NULL;
-    char frame[4 + COPIED];
+    char frame[10 + COPIED];
     const char *payload;
     Py_ssize_t size, head_size = 2;
     int failed;
@@ -423,14 +422,18 @@ static int send_message(PyObject *self, PyObject *message) {
         return 1;
     }
     failed = 1;
-    if (size > LONGEST || !lock_is_free(self)) goto done;
+    if (!lock_is_free(self)) goto done;
     if (size < 126) {
         frame[1] = (char)size;
-    } else {
+    } else if (size < 65536) {
         frame[1] = 126;
         frame[2] = (char)(size >> 8);
         frame[3] = (char)size;
         head_size = 4;
+    } else {
+        frame[1] = 127;
+        for (int i = 0; i < 8; i++) frame[2 + i] = (char)((uint64_t)size >> (56 - 8 * i));
+        head_size = 10;
     }
     if (corked != Py_None) {
         Py_ssize_t before;
