@@ -10,15 +10,18 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from document import Report, write
 from idle import measure_idle
 from installation import NotInstalled
 from peers import PEERS, Peer, installed
 from programs import BuildFailed, NoCompiler, compiled, raise_descriptor_limit
 from race import Outcome, progress, race
-from report import comparison, configurations, table, targets
+from report import comparison, configurations, shape_table, targets
+from scaling import BY_CONNECTIONS, BY_SIZE, LARGEST_MESSAGE, race_processes, race_series
 from servers import NotStarted, Server, floor, revision, started, uwasp
 from shapes import DEFAULT_SHAPES, IDLE_CPU, IDLE_MEMORY, SHAPES
 
@@ -27,6 +30,7 @@ SERVER_CORE = 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    begun = time.monotonic()
     options = _parse(arguments)
     try:
         compiled("load")
@@ -49,28 +53,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 pairs.append((now, uwasp(handler, f"{now.name} {options.against}", packages)))
         left_out: dict[str, str] = {}
         servers = [floor(), *ours, *(before for _, before in pairs), *_installed(options.peers, left_out)]
-        outcome = Outcome()
-        raced = [shape for shape in options.shapes if shape not in (IDLE_MEMORY, IDLE_CPU)]
-        if raced:
-
-            def failed(server: Server, error: NotStarted) -> None:
-                print(error, file=sys.stderr)
-                left_out[server.name] = "it did not start"
-
-            with started(servers, folder, core, failed) as running:
-                race(outcome, raced, running, options.rounds, options.duration)
-        servers = [server for server in servers if server.name not in left_out]
-        if len(raced) < len(options.shapes):
-            seconds = options.idle_seconds if IDLE_CPU in options.shapes else 0
-            measure_idle(servers, folder, core, seconds, outcome.add)
-    print(f"\n{configurations(servers, left_out)}")
-    for shape, results in outcome.results.items():
-        print(f"\n{shape.title}\n{table(shape, results, ours)}")
-    if pairs:
-        print(f"\n{comparison(outcome.results, pairs, options.against)}")
-    elif met := targets(outcome.results):
-        print(f"\n{met}")
+        outcome = _raced(options, servers, left_out, folder, core)
+        print(f"\n{configurations([server for server in servers if server.name not in left_out], left_out)}")
+        for shape, results in outcome.results.items():
+            print(f"\n{shape.title}\n{shape_table(shape, results, ours)}")
+        if pairs:
+            print(f"\n{comparison(outcome.results, pairs, options.against)}")
+        elif met := targets(outcome.results):
+            print(f"\n{met}")
+        if options.report:
+            peers = [peer for peer in options.peers if peer.name not in left_out]
+            large = {"UWASP_MAX_MESSAGE_SIZE": str(LARGEST_MESSAGE)}
+            larger = [floor(), *(uwasp(handler, **large) for handler in options.handlers)]
+            larger += [installed(peer, LARGEST_MESSAGE) for peer in peers]
+            report = Report(
+                [server for server in servers if server.name not in left_out],
+                ours,
+                left_out,
+                outcome,
+                race_series(BY_CONNECTIONS, servers, folder / "connections", core, options.duration),
+                race_series(BY_SIZE, larger, folder / "sizes", core, options.duration),
+                race_processes(options.handlers, folder / "processes", options.rounds, options.duration),
+                f"{options.rounds} rounds, {options.duration:g} s for each measurement; "
+                f"{(time.monotonic() - begun) / 60:.0f} minutes in all",
+            )
+            for title in ("connections", "sizes", "processes"):
+                print(f"\n{title}\n{report.tables[title]}")
+            write(report)
     return 0
+
+
+def _raced(
+    options: argparse.Namespace, servers: Sequence[Server], left_out: dict[str, str], folder: Path, core: int | None
+) -> Outcome:
+    outcome = Outcome()
+    shapes = [shape for shape in options.shapes if shape not in (IDLE_MEMORY, IDLE_CPU)]
+    if shapes:
+
+        def failed(server: Server, error: NotStarted) -> None:
+            print(error, file=sys.stderr)
+            left_out[server.name] = "it did not start"
+
+        with started(servers, folder, core, failed) as running:
+            race(outcome, shapes, running, options.rounds, options.duration)
+    if len(shapes) < len(options.shapes):
+        seconds = options.idle_seconds if IDLE_CPU in options.shapes else 0
+        present = [server for server in servers if server.name not in left_out]
+        measure_idle(present, folder, core, seconds, outcome.add)
+    return outcome
 
 
 def _installed(peers: Sequence[Peer], left_out: dict[str, str]) -> list[Server]:
@@ -111,7 +141,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="all|" + ",".join(by_name),
         help="default: " + ",".join(shape.name for shape in DEFAULT_SHAPES),
     )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="race all shapes, and how they scale; write docs/performance.md and its plots; 20 minutes",
+    )
     options = parser.parse_args(arguments)
+    if options.report:
+        options.shapes = list(SHAPES)
     if options.peers is None:
         options.peers = [] if options.against is not None else list(PEERS)
     return options

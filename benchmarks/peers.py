@@ -111,8 +111,9 @@ def uwsgi(port: int, limit: int) -> list[str]:
 
 
 NO_BROADCAST = "it has nothing for sending to other connections"
-NO_IDLE = {"idle-memory": "a thread for each connection", "idle-cpu": "a thread for each connection"}
-NO_IDLE_CORES = dict.fromkeys(NO_IDLE, "one of uWSGI's async cores for each connection")
+MANY_CONNECTIONS = ("idle-memory", "idle-cpu", "connections-10000")
+A_THREAD_EACH = dict.fromkeys(MANY_CONNECTIONS, "a thread for each connection")
+A_CORE_EACH = dict.fromkeys(MANY_CONNECTIONS, "one of uWSGI's async cores for each connection")
 PEERS = (
     Peer("picows", ("picows", "uvloop"), script("picows_echo.py"), "uvloop; payloads as bytes, not checked for UTF-8"),
     Peer("aiohttp", ("aiohttp", "uvloop"), script("aiohttp_echo.py"), "uvloop"),
@@ -140,7 +141,7 @@ PEERS = (
         "`gevent_uwsgi`, on a uWSGI compiled here with its own WebSockets; Engine.IO's packets, handlers in order",
         "uwsgi",
         keepalive=True,
-        lacks=NO_IDLE_CORES,
+        lacks=A_CORE_EACH,
         echo=("--path", "/engine.io/?EIO=4&transport=websocket", *ENGINE_IO),
         broadcast=("--path", "/engine.io/?EIO=4&transport=websocket&broadcast", *ENGINE_IO),
     ),
@@ -150,7 +151,7 @@ PEERS = (
         gunicorn,
         "gunicorn, one worker of `gthread` with 1,100 threads",
         "gunicorn",
-        lacks={**NO_IDLE, "fan-out": NO_BROADCAST},
+        lacks={**A_THREAD_EACH, "fan-out": NO_BROADCAST},
     ),
     Peer("gevent-websocket", ("gevent-websocket", "gevent"), script("gevent_websocket_echo.py"), "gevent's own server"),
     Peer("ws", ("ws", "bufferutil"), script("ws_echo.js"), "Node.js; with its optional `bufferutil`", "node"),

@@ -22,6 +22,7 @@ __all__ = [
     "NoCompiler",
     "cache_folder",
     "compiled",
+    "cpu_of_processes",
     "cpu_seconds",
     "memory",
     "pinned",
@@ -109,13 +110,18 @@ def session(leader: int) -> list[int]:
     return found
 
 
-def cpu_seconds(leader: int) -> float:
-    """The processor time that the processes of a session have used so far, with that of threads that have ended."""
-    used = 0.0
+def cpu_of_processes(leader: int) -> dict[int, float]:
+    """The processor time that each process of a session has used so far, with that of threads that have ended."""
+    used = {}
     for pid in session(leader):
         with suppress(OSError):  # it has ended
-            used += time.clock_gettime(~pid << 3 | PROCESS_CPU_CLOCK)
+            used[pid] = time.clock_gettime(~pid << 3 | PROCESS_CPU_CLOCK)
     return used
+
+
+def cpu_seconds(leader: int) -> float:
+    """The same of all processes of a session together."""
+    return sum(cpu_of_processes(leader).values())
 
 
 def memory(leader: int) -> int:

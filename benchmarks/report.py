@@ -6,10 +6,24 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scaling import Processes, Series, growth
 from servers import Server
 from shapes import Result, Shape
 
-__all__ = ["TARGETS", "Target", "comparison", "configurations", "table", "targets"]
+__all__ = [
+    "FLOOR",
+    "TARGETS",
+    "Target",
+    "behind",
+    "comparison",
+    "configurations",
+    "processes_table",
+    "ratios",
+    "rows",
+    "series_table",
+    "shape_table",
+    "targets",
+]
 
 Found = Sequence["Result | None"]  # of one shape and server: one for each round
 Results = Mapping[Shape, Mapping[Server, Found]]
@@ -79,7 +93,7 @@ def rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join([cells(*head), "|---" * len(head) + "|", *(cells(*row) for row in body)])
 
 
-def table(shape: Shape, results: Mapping[Server, Found], ours: Sequence[Server]) -> str:
+def shape_table(shape: Shape, results: Mapping[Server, Found], ours: Sequence[Server]) -> str:
     """A shape: each server, and how uWASP compares with it."""
     with_cpu = any(result and result.cpu for found in results.values() for result in found)
     names = dict.fromkeys(
@@ -135,6 +149,53 @@ def _reached(target: Target, named: Mapping[str, Found]) -> list[str]:
         else:
             row += ["", "", ""]
     return row
+
+
+def behind(results: Results, ours: Sequence[Server]) -> str:
+    """Which peers are better than uWASP, and by how many times."""
+    body = []
+    for shape, by_server in results.items():
+        row = [shape.title]
+        for own in ours:
+            factors = []
+            for server, found in by_server.items():
+                values = ratios(found, by_server.get(own, ()))
+                if server.peer and values:
+                    middle = statistics.median(values)
+                    factors.append((middle if shape.more_is_better else 1 / middle, server.name))
+            row.append(
+                ", ".join(f"{name} {figure(factor)}" for factor, name in sorted(factors, reverse=True) if factor > 1)
+            )
+        if any(row[1:]):
+            body.append(row)
+    return rows(["shape", *(own.name for own in ours)], body) if body else "No peer is, in any shape."
+
+
+def series_table(series: Series, results: Results) -> str:
+    by_name: dict[str, dict[Shape, Found]] = {}
+    for shape, by_server in results.items():
+        for server, found in by_server.items():
+            by_name.setdefault(server.name, {})[shape] = found
+    exponents = growth(series, results)
+    body = []
+    for name, by_shape in by_name.items():
+        row = [name]
+        for shape in series.points.values():
+            values = [result.value for result in by_shape.get(shape, ()) if result]
+            row.append(spread(values) or ("failed" if shape in by_shape else ""))
+        body.append([*row, figure(exponents[name]) if name in exponents else ""])
+    return rows(["messages/s", *(shape.title for shape in series.points.values()), "growth"], body)
+
+
+def processes_table(found: Sequence[Processes]) -> str:
+    head = ["server", "messages/s of one process", "of two", "two to one", "two to one by processor time"]
+    body = []
+    for processes in found:
+        rates = [[each.rate for each in some] for some in (processes.one, processes.two)]
+        gains = (processes.gains, processes.gains_by_cpu)
+        share = f"{statistics.median(processes.shares):.0%}"
+        body.append([processes.name, *map(spread, rates), *map(spread, gains), share])
+    return rows([*head, "the busier one's part of the processor time"], body)
 
 
 def configurations(servers: Sequence[Server], left_out: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -115,8 +115,7 @@ class RunningServer:
     def stop(self) -> None:
         if self.server.peer:
             # Some peers take their time, and how they stop is not measured.
-            os.killpg(self.session, signal.SIGKILL)
-            self._process.popen.wait()
+            _kill(self._process)
         else:
             self._process.stop(signal.SIGTERM)  # SIGINT is ignored by what a shell runs in the background
 
@@ -217,6 +216,12 @@ def wait_until_it_listens(process: Process, port: int) -> None:
     try:
         wait_until(does, f"port {port}")
     except (AssertionError, TimeoutError) as error:
-        os.killpg(process.popen.pid, signal.SIGKILL)
-        process.popen.wait()
+        _kill(process)
         raise AssertionError(f"{error}\n{process.output}") from None
+
+
+def _kill(process: Process) -> None:
+    """With all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.popen.pid, signal.SIGKILL)
+    process.popen.wait()

@@ -100,9 +100,9 @@ def _microseconds(latency: dict[str, float], *names: str) -> tuple[tuple[str, fl
     return tuple((f"{name}, µs", latency[name]) for name in names if name in latency)
 
 
-def echo(name: str, title: str, connections: int, size: int = 32, in_flight: int = 1) -> Shape:
+def echo(name: str, title: str, connections: int, size: int = 32, in_flight: int = 1, warm_up: float = 0.2) -> Shape:
     options = ("--connections", str(connections), "--size", str(size), "--in-flight", str(in_flight))
-    return Shape(name, title, "messages/s", loaded(*options))
+    return Shape(name, title, "messages/s", loaded(*options, "--warm-up", str(warm_up)))
 
 
 IDLE_MEMORY = Shape("idle-memory", "memory of an idle connection", "KiB", more_is_better=False)
