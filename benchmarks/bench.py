@@ -120,7 +120,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     peers = {peer.name: peer for peer in PEERS}
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--duration", type=float, default=0.6, help="of one measurement, in seconds (default: 0.6)")
+    parser.add_argument("--duration", type=float, default=0.5, help="of one measurement, in seconds (default: 0.5)")
     parser.add_argument(
         "--idle-seconds", type=float, default=60, help="for which idle connections are kept (default: 60)"
     )
