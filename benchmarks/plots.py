@@ -57,7 +57,7 @@ def dots(panels: list[dict]) -> plt.Figure:
         axis.set_xscale("log")
         values = [value for _, *series in panel["points"] for low, _, high in series for value in (low, high)]
         axis.set_xlim(min(values) / 1.3, max(values) * 1.3)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < 100 else (1,)))
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) / min(values) < 30 else (1,)))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(panel["title"], fontsize=10)
