@@ -1,99 +1,85 @@
-"""What idle connections cost a worker: its CPU time, and its memory, for many that only answer pings.
+"""What idle connections cost: the memory of each, and the processor time of many on which nothing happens but
+keepalive.
 
-    python benchmarks/idle.py threads|gevent [connections] [seconds]
-
-The clients are in this process. It needs a file descriptor for each connection, in itself and in the worker.
+Memory once used is not given back, so each server is a fresh one. Servers that ping then keep their connections for
+some ping intervals, all servers at the same time: what is counted is the time that a server ran, not how long it took.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import select
-import socket
-import subprocess
-import sys
-import tempfile
 import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-LOOP_OPTIONS = {"threads": ("--threads", "2"), "gevent": ("--gevent", "100")}
-PING, PONG = b"\x89\x00", b"\x8a\x80\x00\x00\x00\x00"
-REQUEST = (
-    b"GET /idle HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-APPLICATION = """
-import sys
-from uwasp import Server, WebSocketMiddleware
+from programs import Idle, LoadFailed, cpu_seconds, memory
+from servers import NotStarted, RunningServer, Server, started
+from shapes import IDLE_CPU, IDLE_MEMORY, Result, Shape
 
-class Idle(Server):
-    pass
+__all__ = ["CONNECTIONS", "measure_idle"]
 
-application = WebSocketMiddleware(lambda environ, start_response: [], {handler!r}, [("/idle", Idle)])
-"""
+KIB = 1024
+CONNECTIONS = 10_000
 
 
-def connect(port: int) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", port))
-    client.sendall(REQUEST)
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += client.recv(4096)
-    return client
+def measure_idle(
+    servers: Sequence[Server],
+    folder: Path,
+    core: int | None,
+    seconds: float,
+    found: Callable[[Shape, Server, Result | str], None],
+) -> None:
+    """
+    Args:
+        folder: for logs.
+        core: the servers'.
+        seconds: for which processor time is counted, or 0 not to count it.
+        found: called with each result, or with the reason why there is none.
+    """
+    with ExitStack() as stack:
+        pinged = []
+        for number, server in enumerate(servers):
+            if IDLE_MEMORY.name in server.lacks:
+                continue
+            try:
+                own = ExitStack()
+                with own:
+                    running = own.enter_context(started([server], folder / f"idle-{number}", core))[server]
+                    idle, used = _opened(running)
+                    found(IDLE_MEMORY, server, Result(used))
+                    if seconds and server.keepalive:
+                        pinged.append((running, idle))
+                        stack.enter_context(own.pop_all())
+                    else:
+                        idle.close()
+            except (LoadFailed, NotStarted) as error:
+                found(IDLE_MEMORY, server, str(error))
+        if pinged:
+            _count(pinged, seconds, found)
 
 
-def answer_pings(poller: select.epoll, clients: dict[int, socket.socket], seconds: float) -> int:
-    """Return how many were answered."""
-    pings = 0
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        for fd, _ in poller.poll(left):
-            data = clients[fd].recv(4096)
-            if data.replace(PING, b""):
-                raise SystemExit(f"not a ping: {data!r}")
-            pings += len(data) // len(PING)
-            clients[fd].send(PONG * (len(data) // len(PING)))
-    return pings
+def _opened(running: RunningServer) -> tuple[Idle, float]:
+    """The connections, each of which has had one message, and the KiB that one has taken."""
+    path = running.server.echo
+    Idle(running.port, *path, "--connections", "20").close()  # what is made at the first connection
+    before = memory(running.session)
+    idle = Idle(running.port, *path, "--connections", str(CONNECTIONS))
+    return idle, (memory(running.session) - before) / CONNECTIONS / KIB
 
 
-def usage(pid: int) -> tuple[float, int]:
-    """The CPU seconds and the resident KiB of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return seconds, int(fields[21]) * os.sysconf("SC_PAGESIZE") // 1024
-
-
-def main(handler: str, connections: int = 10_000, seconds: int = 60) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
-        program = Path(folder, "idle.py")
-        program.write_text(APPLICATION.format(handler=handler))
-        command = [str(Path(sys.executable).parent / "uwsgi"), "--need-app", "--wsgi-file", str(program)]
-        command += ["--http-socket", f"fd://{listening.fileno()}", "--disable-logging", *LOOP_OPTIONS[handler]]
-        worker = subprocess.Popen(command, pass_fds=[listening.fileno()], stderr=subprocess.DEVNULL)
+def _count(
+    pinged: Sequence[tuple[RunningServer, Idle]],
+    seconds: float,
+    found: Callable[[Shape, Server, Result | str], None],
+) -> None:
+    before = [(cpu_seconds(running.session), time.monotonic()) for running, _ in pinged]
+    time.sleep(seconds)
+    after = [(cpu_seconds(running.session), time.monotonic()) for running, _ in pinged]
+    for (running, idle), (used, since), (used_now, now) in zip(pinged, before, after, strict=True):
+        share = 100 * (used_now - used) / (now - since)
         try:
-            port = listening.getsockname()[1]
-            clients: dict[int, socket.socket] = {}
-            poller = select.epoll()
-            first = connect(port)
-            before = usage(worker.pid)[1]
-            for client in [first, *(connect(port) for _ in range(connections - 1))]:
-                clients[client.fileno()] = client
-                poller.register(client.fileno(), select.EPOLLIN)
-            answer_pings(poller, clients, 2)
-            begin, resident = usage(worker.pid)
-            pings = answer_pings(poller, clients, seconds)
-            spent = usage(worker.pid)[0] - begin
-            print(
-                f"{handler}: {len(clients)} connections, {pings} pings in {seconds} s: {spent:.2f} s of CPU, "
-                f"{100 * spent / seconds:.2f} % of a core; {(resident - before) / connections:.1f} KiB a connection"
-            )
-        finally:
-            worker.kill()
-            worker.wait()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], *(int(argument) for argument in sys.argv[2:]))
+            pings = idle.close()
+        except LoadFailed as error:
+            found(IDLE_CPU, running.server, str(error))
+        else:
+            found(IDLE_CPU, running.server, Result(share, details=(("pings answered", pings),)))

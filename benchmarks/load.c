@@ -40,6 +40,7 @@
 #define SECOND 1000000000ull   /* nanoseconds */
 #define OPEN_TIMEOUT (60 * SECOND)
 #define DRAIN_TIMEOUT (5 * SECOND)
+#define SETTLING (SECOND / 5)  /* a server may register a connection for the fan-out after it has answered it */
 
 enum mode { ECHO, RATE, FAN_OUT, IDLE, OPEN, HTTP };
 enum state { CLOSED, CONNECTING, HANDSHAKING, READY };
@@ -52,7 +53,7 @@ struct connection {
     size_t owed;           /* bytes of the stream that are to be written */
     uint32_t frame;        /* the frame of the stream that is scheduled next */
     uint32_t outstanding;  /* messages that have not come back */
-    uint64_t received;     /* messages */
+    uint64_t greeted;      /* messages that came before any echo */
     unsigned char head[10];
     unsigned head_size;
     int in_payload;
@@ -74,7 +75,8 @@ static uint32_t connection_count = 1;
 static uint64_t message_size = 32;
 static double warm_up = 0.2, duration = 1, rate = 1000;
 static uint64_t message_count; /* measured, instead of a duration; 0: not limited */
-static const char *path = "/echo", *stream_file, *offer, *expected_extension;
+static const char *path = "/echo", *prefix = "", *stream_file, *offer, *expected_extension;
+static uint64_t greetings; /* messages that the server sends on each connection before any echo */
 
 static struct connection *connections;
 static unsigned char *stream;   /* masked frames, one after the other; sent round and round */
@@ -83,7 +85,7 @@ static uint32_t frame_count;
 static unsigned char *template; /* what an echo holds; NULL where it is not known */
 static int poller;
 static uint32_t open_count, begun, closed_count;
-static uint64_t received_count;
+static uint64_t received_count, ping_count;
 static int sending, verifying, closing;
 static float *latencies; /* microseconds */
 static size_t latency_count, latency_capacity;
@@ -132,6 +134,7 @@ static void make_stream(void) {
     head_size += 4;
     template = allocate(NULL, message_size + 1);
     for (uint64_t i = 0; i < message_size; i++) template[i] = 'a' + i % 26;
+    memcpy(template, prefix, strlen(prefix) < message_size ? strlen(prefix) : message_size);
     size_t frame_size = head_size + message_size;
     frame_count = frame_size < BATCH_SIZE ? BATCH_SIZE / frame_size : 1;
     if (frame_count > (uint32_t)in_flight) frame_count = in_flight;
@@ -229,10 +232,14 @@ static void record(uint64_t nanoseconds) {
 /* What comes back */
 
 static void message_received(struct connection *c) {
+    if (c->greeted < greetings) {
+        c->greeted++;
+        c->length = 0;
+        return;
+    }
     if (template != NULL && c->length != message_size)
         fail("an echo of %llu bytes, not %llu", (unsigned long long)c->length, (unsigned long long)message_size);
     c->length = 0;
-    c->received++;
     received_count++;
     if (mode == FAN_OUT) return;
     if (c->outstanding == 0) fail("an echo of nothing");
@@ -254,6 +261,7 @@ static void control_received(struct connection *c) {
         memset(c->pong + 2, 0, 4);
         memcpy(c->pong + 6, c->control, c->control_size);
         c->pong_size = 6 + c->control_size;
+        ping_count++;
     } else if (opcode == 8 && !closing) {
         unsigned code = c->control_size < 2 ? 1005 : c->control[0] << 8 | c->control[1];
         fail("the server closed with code %u", code);
@@ -310,7 +318,7 @@ static void take(struct connection *c, const unsigned char *data, size_t size) {
             if (c->control_size + part > sizeof c->control) fail("a control frame of more than 125 bytes");
             memcpy(c->control + c->control_size, data, part);
             c->control_size += part;
-        } else if (verifying && template != NULL && c->length <= message_size &&
+        } else if (verifying && template != NULL && c->greeted == greetings && c->length <= message_size &&
                    memcmp(data, template + (c->length - c->remaining), part) != 0) {
             fail("an echo with other content");
         }
@@ -456,6 +464,11 @@ static void open_all(void) {
     }
 }
 
+static void settle(void) {
+    uint64_t end = now() + SETTLING;
+    while (now() < end) turn(SECOND / 100);
+}
+
 static void drain(void) {
     uint64_t deadline = now() + DRAIN_TIMEOUT;
     uint32_t i = 0;
@@ -585,7 +598,7 @@ static void idle(void) {
     }
     epoll_ctl(poller, EPOLL_CTL_DEL, 0, NULL);
     close_all();
-    printf("{\"connections\": %u}\n", connection_count);
+    printf("{\"connections\": %u, \"pings\": %llu}\n", connection_count, (unsigned long long)ping_count);
 }
 
 static void read_options(int count, char **arguments) {
@@ -593,7 +606,8 @@ static void read_options(int count, char **arguments) {
         {"mode", 1, NULL, 'm'},     {"port", 1, NULL, 'p'},    {"path", 1, NULL, 'u'},   {"connections", 1, NULL, 'c'},
         {"size", 1, NULL, 's'},     {"in-flight", 1, NULL, 'f'}, {"warm-up", 1, NULL, 'w'}, {"duration", 1, NULL, 'd'},
         {"rate", 1, NULL, 'r'},     {"binary", 0, NULL, 'b'},  {"stream", 1, NULL, 'i'}, {"offer", 1, NULL, 'o'},
-        {"expect", 1, NULL, 'e'},   {"opening", 1, NULL, 'n'}, {"count", 1, NULL, 't'}, {NULL, 0, NULL, 0},
+        {"expect", 1, NULL, 'e'},   {"opening", 1, NULL, 'n'}, {"count", 1, NULL, 't'},  {"prefix", 1, NULL, 'x'},
+        {"greetings", 1, NULL, 'g'}, {NULL, 0, NULL, 0},
     };
     static const char *modes[] = {"echo", "rate", "fan-out", "idle", "open", "http"};
     int option;
@@ -615,6 +629,8 @@ static void read_options(int count, char **arguments) {
         case 'i': stream_file = optarg; break;
         case 'o': offer = optarg; break;
         case 'e': expected_extension = optarg; break;
+        case 'x': prefix = optarg; break;
+        case 'g': greetings = atoll(optarg); break;
         case 't': message_count = atoll(optarg); break;
         case 'n': opening = atoi(optarg); break;
         default: exit(2);
@@ -636,6 +652,7 @@ int main(int count, char **arguments) {
     poller = epoll_create1(EPOLL_CLOEXEC);
     if (connections == NULL || poller < 0) fail("%s", strerror(errno));
     if (mode != OPEN && mode != HTTP) open_all();
+    if (mode == FAN_OUT) settle();
     if (mode == IDLE) idle();
     else measure();
     return 0;

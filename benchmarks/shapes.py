@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from programs import Idle, cpu_seconds, load, memory
+from programs import load
 from servers import RunningServer
 
-__all__ = ["DEFAULT_SHAPES", "SHAPES", "Result", "Shape"]
+__all__ = ["DEFAULT_SHAPES", "IDLE_CPU", "IDLE_MEMORY", "SHAPES", "Result", "Shape", "echo"]
 
 KIB = 1024
-IDLE_CONNECTIONS = 10_000
-FIXED_RATE = 5_000  # messages a second: far less than any of the servers is capable of
+FIXED_RATE = 5_000  # messages a second: what most of the servers are capable of
+BUSY_CONNECTIONS = 1_000  # with that rate over all of them, while plain HTTP is measured
+HTTP_CLIENTS = 4  # each asks again when it has its answer, on a new connection
+HTTP = ("--mode", "http", "--path", "/", "--connections", str(HTTP_CLIENTS), "--warm-up", "0.1")
+HTTP_SPARE = 0.5  # seconds for a client to start, warm up and end
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,17 @@ class Result:
         value: in the unit of its shape.
         cpu: the server's processor time for each message, in microseconds, where that makes sense.
         client_cpu: the share of a core that the load client used.
-        details: further figures, by name.
+        details: further figures, by names with their units.
     """
 
     value: float
     cpu: float | None = None
     client_cpu: float | None = None
     details: tuple[tuple[str, float], ...] = ()
+
+
+def never(server: RunningServer, duration: float) -> Result:
+    raise NotImplementedError("idle connections are measured on all servers together, by idle.py")
 
 
 @dataclass(frozen=True)
@@ -48,45 +54,59 @@ class Shape:
     name: str
     title: str
     unit: str
-    measure: Callable[[RunningServer, float], Result]
+    measure: Callable[[RunningServer, float], Result] = never
     more_is_better: bool = True
 
 
-def loaded(*options: str) -> Callable[[RunningServer, float], Result]:
+def loaded(*options: str, broadcast: bool = False) -> Callable[[RunningServer, float], Result]:
     def measure(server: RunningServer, duration: float) -> Result:
-        found = load(server.port, server.session, "--duration", str(duration), *options)
-        return Result(found.rate, found.cpu * 1e6, found.client_cpu, tuple(found.latency.items()))
+        path = server.server.broadcast if broadcast else server.server.echo
+        found = load(server.port, server.session, "--duration", str(duration), *path, *options)
+        return Result(found.rate, found.cpu * 1e6, found.client_cpu, _microseconds(found.latency, "p50", "p99"))
 
     return measure
 
 
-def idle_memory(server: RunningServer, duration: float) -> Result:
-    """KiB for each of many connections that have had one message. What was used before is not given back, so that only
-    the first measurement on a server counts.
-    """
-    Idle(server.port, "--connections", "20").close()  # what is made at the first connection
-    before = memory(server.session)
-    idle = Idle(server.port, "--connections", str(IDLE_CONNECTIONS))
-    used = memory(server.session) - before
-    idle.close()
-    return Result(used / IDLE_CONNECTIONS / KIB)
+def fixed_rate(server: RunningServer, duration: float) -> Result:
+    """The value is the median latency: all servers that keep up have the same rate."""
+    options = ("--mode", "rate", "--connections", "50", "--rate", str(FIXED_RATE), "--duration", str(duration))
+    found = load(server.port, server.session, *server.server.echo, *options)
+    details = _microseconds(found.latency, "p99", "p99.9")
+    return Result(found.latency["p50"], found.cpu * 1e6, found.client_cpu, details)
 
 
-def idle_cpu(server: RunningServer, duration: float) -> Result:
-    """Percent of a core for many connections on which nothing happens but keepalive."""
-    idle = Idle(server.port, "--connections", str(IDLE_CONNECTIONS))
-    used, since = cpu_seconds(server.session), time.monotonic()
-    time.sleep(duration)
-    used, since = cpu_seconds(server.session) - used, time.monotonic() - since
-    idle.close()
-    return Result(100 * used / since)
+def http_beside(server: RunningServer, duration: float) -> Result:
+    """Requests a second, first with no WebSocket open, then with many that echo at a fixed rate."""
+    alone = load(server.port, server.session, *HTTP, "--duration", str(duration))
+    beside = []
+
+    def ask() -> None:
+        beside.append(load(server.port, server.session, *HTTP, "--duration", str(duration)))
+
+    options = ("--mode", "rate", "--connections", str(BUSY_CONNECTIONS), "--rate", str(FIXED_RATE))
+    seconds = ("--duration", str(duration + HTTP_SPARE))
+    busy = load(server.port, server.session, *server.server.echo, *options, *seconds, while_measuring=ask)
+    return Result(
+        beside[0].rate,
+        details=(
+            ("requests/s without WebSockets", alone.rate),
+            *((f"request {name}, µs", beside[0].latency[name]) for name in ("p50", "p99")),
+            ("echo p99, µs", busy.latency["p99"]),
+        ),
+    )
 
 
-def echo(name: str, title: str, connections: int, size: int = 32, in_flight: int = 1) -> Shape:
+def _microseconds(latency: dict[str, float], *names: str) -> tuple[tuple[str, float], ...]:
+    return tuple((f"{name}, µs", latency[name]) for name in names if name in latency)
+
+
+def echo(name: str, title: str, connections: int, size: int = 32, in_flight: int = 1, warm_up: float = 0.2) -> Shape:
     options = ("--connections", str(connections), "--size", str(size), "--in-flight", str(in_flight))
-    return Shape(name, title, "messages/s", loaded(*options))
+    return Shape(name, title, "messages/s", loaded(*options, "--warm-up", str(warm_up)))
 
 
+IDLE_MEMORY = Shape("idle-memory", "memory of an idle connection", "KiB", more_is_better=False)
+IDLE_CPU = Shape("idle-cpu", "processor time of idle connections", "% of a core", more_is_better=False)
 SHAPES = (
     echo("1", "1 connection, 32 B", 1),
     echo("50", "50 connections, 32 B", 50),
@@ -99,16 +119,23 @@ SHAPES = (
         "fan-out",
         "one message to 1,000 connections",
         "messages/s",
-        loaded("--mode", "fan-out", "--connections", "1000", "--path", "/broadcast"),
+        loaded("--mode", "fan-out", "--connections", "1000", broadcast=True),
     ),
     Shape(
         "latency",
-        f"latency at {FIXED_RATE:,} messages a second on 50 connections",
-        "messages/s",
-        loaded("--mode", "rate", "--connections", "50", "--rate", str(FIXED_RATE)),
+        f"latency at {FIXED_RATE:,} messages a second on 50 connections, 32 B",
+        "p50, µs",
+        fixed_rate,
+        more_is_better=False,
     ),
-    Shape("idle-memory", f"memory of {IDLE_CONNECTIONS:,} idle connections", "KiB a connection", idle_memory, False),
-    Shape("idle-cpu", f"{IDLE_CONNECTIONS:,} idle connections", "% of a core", idle_cpu, False),
+    Shape(
+        "http",
+        f"plain HTTP beside {BUSY_CONNECTIONS:,} WebSockets that echo {FIXED_RATE:,} messages a second",
+        "requests/s",
+        http_beside,
+    ),
+    IDLE_MEMORY,
+    IDLE_CPU,
 )
 # What is raced unless told otherwise: a few minutes.
 DEFAULT_SHAPES = SHAPES[:4]
