@@ -80,7 +80,7 @@ class SlowToClose(Noting):
 
 
 class Restless(Noting):
-    ping_interval = 0.5
+    ping_interval = 0.3
 
 
 class Watchful(Noting):

@@ -322,6 +322,7 @@ def test_harakiri_kills_no_websocket(produce):
         wait_until(lambda: any(map(is_gone, workers)), "the kill")
         del workers[next(filter(is_gone, workers))]
         unharmed(workers)
+        wait_until(lambda: int(get(uwsgi)) not in workers, "the new worker")  # which hears of a stop only then
 
 
 def command(fifo, letter):
@@ -380,6 +381,8 @@ def test_skip_atexit_leaves_the_goodbye_out_of_reloads_with_threads(produce, han
                 client.recv()
         else:
             assert part(client) == GOING_AWAY
+        if end == "SIGHUP":
+            uwsgi.wait_for_output(ACCEPTING, 2)  # to be stopped while it starts is not what it hears
 
 
 @pytest.mark.parametrize("work", ["sleep", "compute"])

@@ -138,17 +138,17 @@ def idle_for_longer_than_the_proxy_allows(url):
     with connect(f"{url}/restless?proxied", ping_interval=None) as client:
         client.recv(10)
         with pytest.raises(TimeoutError):
-            client.recv(4)
+            client.recv(2.5)
         client.send("hello")
         assert client.recv(10) == "hello"
 
 
 def test_an_idle_connection_outlives_nginx(server, start_nginx):
     idle_for_longer_than_the_proxy_allows(
-        start_nginx(PROXY.format(target=server.address) + "proxy_read_timeout 2s;").url
+        start_nginx(PROXY.format(target=server.address) + "proxy_read_timeout 1s;").url
     )
 
 
 def test_an_idle_connection_outlives_the_http_router(serve):
-    uwsgi = serve("--http-websockets", "--http-timeout", "2", kind="http", application=APPLICATION)
+    uwsgi = serve("--http-websockets", "--http-timeout", "1", kind="http", application=APPLICATION)
     idle_for_longer_than_the_proxy_allows(uwsgi.url)

@@ -91,9 +91,11 @@ def test_the_same_figures_are_in_uwsgis_metrics_where_they_are_registered(serve)
     assert found == {name: {**expected, "refused": 1, "refused.path": 1}.get(name, 0) for name in found}
     with connect(f"{uwsgi.url}/echo", proxy=None) as client:
         wait_until(lambda: metrics()["open"] == 1, "the metrics", timeout=5)
-        os.kill(figures(uwsgi.port)["pid"], signal.SIGHUP)  # that worker alone: the metrics live on
+        pid = figures(uwsgi.port)["pid"]
+        os.kill(pid, signal.SIGHUP)  # that worker alone: the metrics live on
         took_back = {"open": 0, "closed.1001": 1}.items()
         wait_until(lambda: took_back <= metrics().items(), "the worker to take back what it had open")
+        wait_until(lambda: figures(uwsgi.port)["pid"] != pid, "the new worker")  # which hears of a stop only then
 
 
 def test_without_metrics_nothing_is_registered_and_nothing_is_missing(serve):
