@@ -16,13 +16,13 @@ from pathlib import Path
 
 from document import Report, write
 from idle import measure_idle
-from installation import NotInstalled
+from installation import NotInstalled, speedups
 from peers import PEERS, Peer, installed
 from programs import BuildFailed, NoCompiler, compiled, raise_descriptor_limit
 from race import Outcome, progress, race
 from report import comparison, configurations, shape_table, targets
 from scaling import BY_CONNECTIONS, BY_SIZE, LARGEST_MESSAGE, race_processes, race_series
-from servers import NotStarted, Server, floor, revision, started, uwasp
+from servers import ROOT, NotStarted, Server, floor, revision, started, uwasp
 from shapes import DEFAULT_SHAPES, IDLE_CPU, IDLE_MEMORY, SHAPES
 
 HANDLERS = ("gevent", "threads")
@@ -45,14 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         core = None
     with tempfile.TemporaryDirectory(prefix="uwasp-bench-") as name:
         folder = Path(name)
-        ours = [uwasp(handler) for handler in options.handlers]
+        left_out: dict[str, str] = {}
+        compiled_here = _speedups(ROOT / "packages", left_out)
+        ours = [uwasp(handler, speedups=compiled_here) for handler in options.handlers]
+        in_python = [] if compiled_here is None else [uwasp(name, f"uWASP {name}, no C") for name in options.handlers]
         pairs = []
         if options.against is not None:
             packages = revision(options.against, folder / "revision")
             for now, handler in zip(ours, options.handlers, strict=True):
-                pairs.append((now, uwasp(handler, f"{now.name} {options.against}", packages)))
-        left_out: dict[str, str] = {}
-        servers = [floor(), *ours, *(before for _, before in pairs), *_installed(options.peers, left_out)]
+                before = _speedups(packages, left_out)
+                pairs.append((now, uwasp(handler, f"{now.name} {options.against}", packages, speedups=before)))
+        others = [before for _, before in pairs] or in_python
+        servers = [floor(), *ours, *others, *_installed(options.peers, left_out)]
         outcome = _raced(options, servers, left_out, folder, core)
         print(f"\n{configurations([server for server in servers if server.name not in left_out], left_out)}")
         for shape, results in outcome.results.items():
@@ -64,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.report:
             peers = [peer for peer in options.peers if peer.name not in left_out]
             large = {"UWASP_MAX_MESSAGE_SIZE": str(LARGEST_MESSAGE)}
-            larger = [floor(), *(uwasp(handler, **large) for handler in options.handlers)]
+            larger = [floor(), *(uwasp(name, speedups=compiled_here, **large) for name in options.handlers)]
             larger += [installed(peer, LARGEST_MESSAGE) for peer in peers]
             report = Report(
                 [server for server in servers if server.name not in left_out],
@@ -73,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outcome,
                 race_series(BY_CONNECTIONS, servers, folder / "connections", core, options.duration),
                 race_series(BY_SIZE, larger, folder / "sizes", core, options.duration),
-                race_processes(options.handlers, folder / "processes", options.rounds, options.duration),
+                race_processes(options.handlers, compiled_here, folder / "processes", options.rounds, options.duration),
                 f"{options.rounds} rounds, {options.duration:g} s for each measurement; "
                 f"{(time.monotonic() - begun) / 60:.0f} minutes in all",
             )
@@ -101,6 +105,16 @@ def _raced(
         present = [server for server in servers if server.name not in left_out]
         measure_idle(present, folder, core, seconds, outcome.add)
     return outcome
+
+
+def _speedups(packages: Path, left_out: dict[str, str]) -> Path | None:
+    """uwasp-speedups as it is in that folder, if it can be compiled here."""
+    progress("compiling uwasp-speedups")
+    try:
+        return speedups(packages)
+    except NotInstalled as error:
+        left_out["uwasp-speedups"] = str(error)
+        return None
 
 
 def _installed(peers: Sequence[Peer], left_out: dict[str, str]) -> list[Server]:

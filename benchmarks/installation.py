@@ -11,13 +11,14 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Sequence
 from pathlib import Path
 
 from programs import cache_folder
 
-__all__ = ["NotInstalled", "node_environment", "python_environment"]
+__all__ = ["NotInstalled", "node_environment", "python_environment", "speedups"]
 
 INSTALLED = "installed.json"  # holds the versions, and is written last
 VERSIONS = """
@@ -69,6 +70,36 @@ def node_environment(name: str, requirements: Sequence[str]) -> tuple[Path, Vers
             versions[requirement] = json.loads(package.read_text())["version"]
         (folder / INSTALLED).write_text(json.dumps(versions))
     return folder / "node_modules", json.loads((folder / INSTALLED).read_text())
+
+
+def speedups(packages: Path) -> Path | None:
+    """A folder for PYTHONPATH with the uwasp-speedups of a folder like packages/; `None` if there is none.
+
+    Raises:
+        NotInstalled: it cannot be compiled here.
+    """
+    source = packages / "uwasp-speedups"
+    if not source.exists():
+        return None
+    files = sorted(path for path in source.rglob("*") if path.suffix in (".c", ".py", ".toml") and path.is_file())
+    content = [f"{sys.version_info[:2]}", *(path.read_text() for path in files)]
+    folder = _folder("uwasp-speedups", content)
+    if not (folder / "uwasp_speedups").exists():
+        with tempfile.TemporaryDirectory(prefix="uwasp-speedups-") as name:
+            own = shutil.copytree(source, Path(name) / source.name)  # what compiling leaves, it leaves there
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--target",
+                str(folder),
+                str(own),
+            ]
+            _run(command, "error: ")
+    return folder
 
 
 def _folder(name: str, requirements: Sequence[str]) -> Path:

@@ -144,15 +144,17 @@ class Processes:
         return [PROCESSES * one.cpu / two.cpu for one, two in zip(self.one, self.two, strict=True)]
 
 
-def race_processes(handlers: Sequence[str], folder: Path, rounds: int, duration: float) -> list[Processes]:
+def race_processes(
+    handlers: Sequence[str], speedups: Path | None, folder: Path, rounds: int, duration: float
+) -> list[Processes]:
     """One process on one core with its load client on another, as in the race; and two processes on both cores, with
     a load client on each: where there are no more cores, these take their part of what the two processes would have.
     """
     cores = sorted(os.sched_getaffinity(0))[:PROCESSES]
     found = []
     for handler in handlers:
-        one = uwasp(handler)
-        two = uwasp(handler, options=("--processes", str(PROCESSES)))
+        one = uwasp(handler, speedups=speedups)
+        two = uwasp(handler, options=("--processes", str(PROCESSES)), speedups=speedups)
         processes = Processes(one.name, [], [], [])
         with (
             started([one], folder / f"{handler}-1", cores[0]) as alone,

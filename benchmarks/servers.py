@@ -130,7 +130,12 @@ def floor() -> Server:
 
 
 def uwasp(
-    handler: str, name: str | None = None, packages: Path | None = None, options: Sequence[str] = (), **env: str
+    handler: str,
+    name: str | None = None,
+    packages: Path | None = None,
+    options: Sequence[str] = (),
+    speedups: Path | None = None,
+    **env: str,
 ) -> Server:
     """uWASP's echo on uWSGI.
 
@@ -139,23 +144,28 @@ def uwasp(
         name: what the tables call it (default: uWASP and the handler).
         packages: a folder like packages/ to take uWASP from (default: what is installed).
         options: further options of uWSGI.
+        speedups: where uwasp-speedups is (default: it is left out).
         env: further environment variables of uwasp_application.py.
     """
     uwsgi = (*LOOP_OPTIONS[handler], *options)
 
     def start(folder: Path) -> tuple[Process, int]:
         env["UWASP_HANDLER"] = handler
+        env["UWASP_SPEEDUPS"] = "0" if speedups is None else "1"
+        path = [] if speedups is None else [speedups]
         if packages is not None:
             env["UWASP_PACKAGES"] = str(packages)
-            env["PYTHONPATH"] = ":".join(str(packages / package / "src") for package in PACKAGES)
+            path += [packages / package / "src" for package in PACKAGES]
+        env["PYTHONPATH"] = ":".join(map(str, path))
         server = Uwsgi(APPLICATION, folder, "--disable-logging", *uwsgi, env=env)
         return server, server.port
 
     parts = ["uwasp-core", "pyuwsgi", *(["gevent"] if handler == "gevent" else [])]
+    with_or_without = "without uwasp-speedups" if speedups is None else "with uwasp-speedups"
     return Server(
         name or f"uWASP {handler}",
         start,
-        settings=f"uWSGI with `--http-socket`, `{' '.join(uwsgi)}`",
+        settings=f"uWSGI with `--http-socket`, `{' '.join(uwsgi)}`; {with_or_without}",
         versions={part: version(part) for part in parts},
         keepalive=True,
     )

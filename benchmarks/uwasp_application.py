@@ -19,6 +19,10 @@ if folder is not None and not uwasp.__file__.startswith(folder + os.sep):
     raise ImportError(f"uwasp comes from {uwasp.__file__}, not from {folder}")
 
 
+if uwasp.__dict__.get("speedups") is not None and os.environ["UWASP_SPEEDUPS"] == "1" and not uwasp.speedups.in_use:
+    raise ImportError("uwasp-speedups is not in use")
+
+
 class Echo(Server):
     def on_message(self, message: str | bytes) -> None:
         self.ws.send(message)
