@@ -93,12 +93,17 @@ def produce(serve):
     return start
 
 
+def state(pid):
+    """The state of a process, as /proc has it, a letter; "Z" for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
 def is_gone(pid):
     """Whether a process has ended; uWSGI, which looks once a second, may not have noticed yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+    return state(pid) == "Z"
 
 
 def wait_for_the_end(pid):
@@ -257,14 +262,16 @@ def test_a_server_that_yields_late(produce):
 
 
 def on_both_workers(stack, uwsgi):
-    """Clients of two workers, by the process that each is connected to."""
-    clients = {}
-    for number in range(200):
-        client, pid = connect(stack, uwsgi, f"client-{number}")
-        clients.setdefault(pid, []).append((f"client-{number}", client))
-        if len(clients) == 2:
-            return clients
-    raise AssertionError("one worker took all connections")
+    """A client of each of two workers, by the process. While one is suspended, the other takes what comes."""
+    first, pid = connect(stack, uwsgi, "client-0")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: state(pid) == "T", "the worker to be suspended")
+        second, other = connect(stack, uwsgi, "client-1")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert other != pid
+    return {pid: [("client-0", first)], other: [("client-1", second)]}
 
 
 def unharmed(workers):
