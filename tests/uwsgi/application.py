@@ -110,9 +110,16 @@ class Lifecycle(Server):
 class Quick(Server):
     """Answers at once, unless a message says otherwise."""
 
+    ping_interval = None  # so that nothing but its messages makes anything happen
+
     def on_message(self, message):
         if message.isdigit():
             self.ws.send(message)
+        elif message == "if nothing waits":
+            if self.ws.buffered_amount == 0:
+                self.ws.send("nothing")
+        elif message == "nap":
+            sleep(0.3)
         elif message == "sleep":
             sleep(3)
             self.ws.send("slept")

@@ -59,6 +59,26 @@ def test_an_answer_leaves_before_its_own_server_goes_on_to_something_slow(server
         assert client.recv().data == b"2"
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_no_answer_waits_when_the_server_has_waited_before(server, at_once):
+    """It takes a nap, with the batch behind it or coming meanwhile, and then is fast, and then takes its time."""
+    with RawClient(server.port, "/quick") as client:
+        assert any(answered_at_once(client) for _ in range(100))
+        client.send(batch("nap", "1", "2", "3", "send and sleep") if at_once else batch("nap"))
+        if not at_once:
+            client.send(batch("1", "2", "3", "send and sleep"))
+        begin = time.monotonic()
+        assert [client.recv().data for _ in range(4)] == [b"1", b"2", b"3", b"sent"]
+        assert time.monotonic() - begin < 2
+
+
+def test_what_is_kept_back_does_not_wait_for_the_client(server):
+    with RawClient(server.port, "/quick") as client:
+        assert any(answered_at_once(client) for _ in range(100))
+        client.send(batch(*["if nothing waits"] * BATCH))
+        assert [client.recv().data for _ in range(BATCH)] == [b"nothing"] * BATCH
+
+
 def test_a_close_comes_after_the_answers_that_were_kept_back(server):
     with RawClient(server.port, "/quick") as client:
         assert any(answered_at_once(client) for _ in range(100))

@@ -239,9 +239,9 @@ class Connection:
 
     @property
     def buffered_amount(self) -> int:
-        """The bytes that wait to be sent."""
-        outgoing, corked = self._outgoing, self._corked
-        return (0 if outgoing is None else len(outgoing)) + (0 if corked is None else len(corked))
+        """The bytes that wait for the client to read; not those that are kept back for a moment."""
+        outgoing = self._outgoing
+        return 0 if outgoing is None else len(outgoing)
 
     @property
     def queued_messages(self) -> int:
@@ -363,11 +363,12 @@ class Connection:
 
         Args:
             cork: what the server sends on this connection, while it handles several messages that have been waiting
-                for it, is sent together where it comes fast enough. Who asks for that has to call the listener's
-                `uncork` when a server, against expectation, takes its time.
+                for it, is sent together where it comes fast enough. Who asks for that and can be suspended in here,
+                as a greenlet can, has `uncork` called when it is.
         """
         server = self._server
         assert server is not None
+        self._may_cork = cork
         try:
             if not self._opened:
                 self._opened = True
@@ -388,7 +389,7 @@ class Connection:
                         self._paused = False
                         self._heard = self._listener.now  # it could not be heard
                         self._watch()
-                if cork and len(messages) > 1:
+                if self._may_cork and len(messages) > 1:
                     self._consume_corked(messages, on_message)
                     continue
                 for message in messages:
@@ -402,7 +403,6 @@ class Connection:
 
     def _consume_corked(self, messages: list[str | bytes], on_message: Callable[[str | bytes], None]) -> None:
         """Send the answers to several messages in one write, as long as the server is fast."""
-        self._may_cork = True
         before = time.monotonic()
         try:
             for message in messages:
@@ -416,23 +416,23 @@ class Connection:
                 now = time.monotonic()
                 self._is_fast = now - before < CORKED_TIME
                 if self._corked is not None and now - self.corked_since >= CORKED_TIME:
-                    self._flush_corked()
+                    self.flush_corked()
                 before = now
         finally:
             if self._corked is not None:
-                self._flush_corked()
+                self.flush_corked()
 
     def uncork(self) -> None:
-        """Send at once what is kept back, and keep nothing back of this batch any more. From anywhere."""
+        """Send at once what is kept back, and keep nothing back any more before `consume` returns. From anywhere."""
         self._may_cork = False
-        self._flush_corked()
+        self.flush_corked()
 
     def _watch_outgoing(self) -> None:
         """Have the poller tell when the socket takes more. Takes the lock."""
         with self._lock:
             self._watch()
 
-    def _flush_corked(self) -> None:
+    def flush_corked(self) -> None:
         """Send what is kept back. Takes the lock."""
         with self._lock:
             self._send_corked()
@@ -493,9 +493,10 @@ class Connection:
             self._send_corked()
 
     def _send_corked(self) -> None:
+        # Always, and first: a consumer that begins to cork just now adds it after this, or has it taken out next time.
+        self._listener.corked.discard(self)
         if self._corked is not None:
             corked, self._corked = self._corked, None
-            self._listener.corked.discard(self)
             if corked:
                 self._write(corked)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import math
 import os
 import select
 import threading
@@ -250,7 +249,7 @@ class Listener:
             self._run_timers()
         if self.corked:
             self._corked_lately = True
-            self.uncork(self.now - CORKED_PATIENCE)
+            self._flush_corked(self.now - CORKED_PATIENCE)
         elif not events:
             self._corked_lately = False
         self._awake = False
@@ -284,15 +283,11 @@ class Listener:
         if self._waits_long:
             self.wake()
 
-    def uncork(self, before: float = math.inf) -> None:
-        """Send what consumers have kept back, since before that time: their servers do something else.
-
-        Args:
-            before: in seconds of `time.monotonic()`.
-        """
+    def _flush_corked(self, before: float) -> None:
+        """Send what consumers have kept back since before that time (seconds of `time.monotonic()`)."""
         for connection in list(self.corked):
             if connection.corked_since <= before:
-                connection.uncork()
+                connection.flush_corked()
 
     def wake(self) -> None:
         """End the wait of `poll`, because there is something in `ready`. From any thread or greenlet."""

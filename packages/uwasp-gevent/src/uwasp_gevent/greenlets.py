@@ -18,6 +18,7 @@ from gevent.event import Event
 from gevent.monkey import get_original, is_module_patched
 
 from uwasp import Listener
+from uwasp.connection import Connection
 from uwasp.listener import Waiter
 from uwasp.poller import Poller, SelectorPoller
 
@@ -47,6 +48,7 @@ class Greenlets:
         self._waiting: list[greenlet.greenlet] = []
         self._consumers = 0
         self._fresh: greenlet.greenlet | None = None  # the consumer that `_run_consumers` waits for to come back
+        self._at_work: Connection | None = None  # the connection that it consumes
         self._timer = self._hub.loop.timer(0)
         self._timer_due: float | None = None
         self._parted: Event | None = None  # set when all connections are closed, after `shut_down`
@@ -103,8 +105,9 @@ class Greenlets:
             self._fresh = consumer
             consumer.switch()
             self._fresh = None
-            if self.listener.corked:
-                self.listener.uncork()  # its server waits for something
+            if self._at_work is not None:  # its server waits for something, and nobody will see when it does so again
+                self._at_work.uncork()
+                self._at_work = None
 
     def _consume(self) -> None:
         ready = self.listener.ready
@@ -112,7 +115,12 @@ class Greenlets:
         try:
             while True:
                 while ready:
-                    ready.popleft().consume(cork=self._fresh is me)
+                    connection = ready.popleft()
+                    if self._fresh is me:
+                        self._at_work = connection
+                    connection.consume(cork=self._fresh is me)
+                    if self._fresh is me:
+                        self._at_work = None
                 if len(self._waiting) >= IDLE_CONSUMERS:
                     return
                 self._waiting.append(me)

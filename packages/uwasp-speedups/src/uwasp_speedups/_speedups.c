@@ -69,8 +69,8 @@ static Py_ssize_t read_size;
 static char *read_buffer;
 static int read_buffer_is_used;
 
-static PyObject *name_append, *name_cork, *name_connections, *name_corked, *name_cut, *name_deliver, *name_fail, *name_flush_corked, *name_locked,
-    *name_lost, *name_now, *name_on_message, *name_react, *name_ready, *name_receive,
+static PyObject *name_append, *name_connections, *name_cork, *name_corked, *name_cut, *name_deliver, *name_fail,
+    *name_flush_corked, *name_lost, *name_now, *name_on_message, *name_react, *name_ready, *name_receive,
     *name_watch_outgoing;
 
 static void set(PyObject **slot, PyObject *value) { /* takes the reference */
@@ -179,13 +179,31 @@ static PyObject *take_messages(PyObject *module, PyObject *const *args, Py_ssize
 
 /* A connection */
 
-/* Whether no Python code is within `with self._lock`. */
+/* Remember what tells whether a lock of this type is held, if it is the interpreter's own. It is looked for here and not
+   in `_thread`, where gevent's may stand in for it. */
+static void know_lock(PyTypeObject *type) {
+    PyObject *locked;
+    if (strcmp(type->tp_name, "_thread.lock")) return;
+    locked = PyObject_GetAttrString((PyObject *)type, "locked");
+    if (locked == NULL) {
+        PyErr_Clear();
+    } else if (Py_TYPE(locked) == &PyMethodDescr_Type &&
+               ((PyMethodDescrObject *)locked)->d_method->ml_flags == METH_NOARGS) {
+        lock_is_locked = ((PyMethodDescrObject *)locked)->d_method->ml_meth;
+        lock_type = (PyTypeObject *)Py_NewRef(type); /* for ever */
+    }
+    Py_XDECREF(locked);
+}
+
+/* Whether no Python code is within `with self._lock`. To ask any other lock could run Python, so the answer is no. */
 static int lock_is_free(PyObject *self) {
     PyObject *lock = C(_lock), *locked;
     if (lock == NULL) return 0;
-    locked = Py_TYPE(lock) == lock_type ? lock_is_locked(lock, NULL) : PyObject_CallMethodNoArgs(lock, name_locked);
+    if (lock_type == NULL) know_lock(Py_TYPE(lock));
+    if (Py_TYPE(lock) != lock_type) return 0;
+    locked = lock_is_locked(lock, NULL);
     if (locked == NULL) {
-        PyErr_Clear(); /* a lock that does not tell */
+        PyErr_Clear();
         return 0;
     }
     Py_DECREF(locked);
@@ -235,20 +253,27 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
     fd = PyLong_AsInt(C(fd));
     largest = PyLong_AsSsize_t(P(max_message_size));
     if (PyErr_Occurred()) return NULL;
-    size = recv(fd, read_buffer, read_size, MSG_DONTWAIT);
-    if (size <= 0) {
-        if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) Py_RETURN_NONE;
-        return PyObject_CallMethodNoArgs(self, name_lost);
-    }
-    now = PyObject_GetAttr(C(_listener), name_now);
-    messages = PyList_New(0);
-    if (now == NULL || messages == NULL) {
-        Py_XDECREF(now);
+    messages = PyList_New(0); /* may collect garbage, and so run anything: before the buffer is filled */
+    now = messages ? PyObject_GetAttr(C(_listener), name_now) : NULL;
+    if (now == NULL) {
         Py_XDECREF(messages);
         return NULL;
     }
-    set(&C(_heard), now);
+    if (read_buffer_is_used || C(_inbox) != Py_None) {
+        Py_DECREF(messages);
+        Py_DECREF(now);
+        return in_python(slow_receive, self, args, count, names);
+    }
+    size = recv(fd, read_buffer, read_size, MSG_DONTWAIT);
+    if (size <= 0) {
+        int nothing = size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+        Py_DECREF(messages);
+        Py_DECREF(now);
+        if (nothing) Py_RETURN_NONE;
+        return PyObject_CallMethodNoArgs(self, name_lost);
+    }
     read_buffer_is_used = 1;
+    set(&C(_heard), now);
     if (take((const unsigned char *)read_buffer, &position, size, largest, messages)) PyErr_Clear(); /* to fail again */
     if (position == size && lock_is_free(self) && C(_over) == Py_False && C(_inbox) == Py_None) {
         read_buffer_is_used = 0;
@@ -466,7 +491,7 @@ static PyObject *connection_send(PyObject *self, PyObject *message) {
 static PyObject *websocket_send(PyObject *self, PyObject *message) {
     PyObject *connection = AT(self, in_websocket._connection);
     int failed = 1;
-    if (connection != NULL && PyObject_TypeCheck(connection, connection_type)) {
+    if (connection != NULL && Py_TYPE(connection) == connection_type) {
         Py_INCREF(connection);
         failed = send_message(connection, message);
         Py_DECREF(connection);
@@ -500,10 +525,7 @@ static int begin_to_cork(PyObject *self, double since) {
 static int run(PyObject *self, PyObject *server, PyObject *messages, int cork) {
     double before = 0, now, since = 0;
     Py_ssize_t i;
-    if (cork) {
-        SET(C(_may_cork), Py_True);
-        before = monotonic();
-    }
+    if (cork) before = monotonic();
     for (i = 0; i < PyList_GET_SIZE(messages); i++) {
         PyObject *result;
         if (C(_discarding) != Py_False) break;
@@ -525,7 +547,7 @@ static int run(PyObject *self, PyObject *server, PyObject *messages, int cork) {
 }
 
 static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
-    PyObject *server = C(_server), *result = NULL;
+    PyObject *server = C(_server), *result = NULL, *may_cork;
     int cork = 0;
     if (count + (names ? PyTuple_GET_SIZE(names) : 0) == 1) {
         cork = PyObject_IsTrue(args[0]);
@@ -535,16 +557,19 @@ static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count
         (names && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "cork")))
         return in_python(slow_consume, self, args, count, names);
     Py_INCREF(server);
+    SET(C(_may_cork), cork ? Py_True : Py_False);
     for (;;) {
         PyObject *messages = C(_inbox);
         int failed;
         if (!lock_is_free(self) || C(_paused) != Py_False) {
-            result = in_python(slow_consume, self, args, count, names);
+            may_cork = C(_may_cork) == Py_True ? Py_True : Py_False; /* it may have been taken back meanwhile */
+            result = in_python(slow_consume, self, &may_cork, 1, NULL);
             break;
         }
         if (!PyList_CheckExact(messages) || PyList_GET_SIZE(messages) == 0) {
             if (C(_over) != Py_False) {
-                result = in_python(slow_consume, self, args, count, names);
+                may_cork = C(_may_cork) == Py_True ? Py_True : Py_False;
+                result = in_python(slow_consume, self, &may_cork, 1, NULL);
             } else {
                 SET(C(_busy), Py_False);
                 result = Py_NewRef(Py_None);
@@ -553,14 +578,13 @@ static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count
         }
         C(_inbox) = Py_NewRef(Py_None); /* the reference is ours now */
         set(&C(_queued), PyLong_FromLong(0));
-        failed = run(self, server, messages, cork && PyList_GET_SIZE(messages) > 1);
+        failed = run(self, server, messages, C(_may_cork) == Py_True && PyList_GET_SIZE(messages) > 1);
+        if (!failed && C(_corked) != Py_None) failed = send_corked(self);
         if (failed) {
             PyObject *error = raised();
             if (C(_corked) != Py_None && send_corked(self)) PyErr_WriteUnraisable(self);
             result = PyObject_CallMethodOneArg(self, name_fail, error);
             Py_DECREF(error);
-        } else if (C(_corked) != Py_None && send_corked(self)) {
-            failed = 1;
         }
         Py_DECREF(messages);
         if (failed) break;
@@ -612,23 +636,6 @@ static PyObject *replace(PyTypeObject *type, PyMethodDef *method) {
     return before;
 }
 
-static int find_lock(void) {
-    PyObject *module = PyImport_ImportModule("_thread");
-    PyObject *type = module ? PyObject_GetAttrString(module, "LockType") : NULL;
-    PyObject *locked = type ? PyObject_GetAttrString(type, "locked") : NULL;
-    Py_XDECREF(module);
-    if (locked == NULL) {
-        Py_XDECREF(type);
-        return -1;
-    }
-    if (Py_TYPE(locked) == &PyMethodDescr_Type && ((PyMethodDescrObject *)locked)->d_method->ml_flags == METH_NOARGS) {
-        lock_type = (PyTypeObject *)type; /* for ever */
-        lock_is_locked = ((PyMethodDescrObject *)locked)->d_method->ml_meth;
-    }
-    Py_DECREF(locked);
-    return 0;
-}
-
 static PyObject *accelerate(PyObject *module, PyObject *arguments) {
     PyObject *protocol, *connection, *websocket, *listener, *slow_dispatch;
     if (!PyArg_ParseTuple(arguments, "O!O!O!O!Oldnn:accelerate", &PyType_Type, &protocol, &PyType_Type, &connection,
@@ -637,7 +644,7 @@ static PyObject *accelerate(PyObject *module, PyObject *arguments) {
         return NULL;
     if (connection_type != NULL) Py_RETURN_NONE; /* it is done */
     if (locate(protocol, protocol_slots, &in_protocol) || locate(connection, connection_slots, &in_connection) ||
-        locate(websocket, websocket_slots, &in_websocket) || find_lock())
+        locate(websocket, websocket_slots, &in_websocket))
         return NULL;
     read_buffer = PyMem_RawMalloc(read_size);
     if (read_buffer == NULL) return PyErr_NoMemory();
@@ -664,10 +671,20 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_speedups", NULL
 
 PyMODINIT_FUNC PyInit__speedups(void) {
     struct { PyObject **name; const char *value; } names[] = {
-        {&name_append, "append"}, {&name_cork, "cork"}, {&name_connections, "_connections"},
-        {&name_corked, "corked"}, {&name_cut, "_cut"}, {&name_deliver, "_deliver"},
-        {&name_fail, "_fail"}, {&name_flush_corked, "_flush_corked"}, {&name_locked, "locked"}, {&name_lost, "_lost"},
-        {&name_now, "now"}, {&name_on_message, "on_message"}, {&name_react, "_react"}, {&name_ready, "ready"}, {&name_receive, "receive"},
+        {&name_append, "append"},
+        {&name_connections, "_connections"},
+        {&name_cork, "cork"},
+        {&name_corked, "corked"},
+        {&name_cut, "_cut"},
+        {&name_deliver, "_deliver"},
+        {&name_fail, "_fail"},
+        {&name_flush_corked, "flush_corked"},
+        {&name_lost, "_lost"},
+        {&name_now, "now"},
+        {&name_on_message, "on_message"},
+        {&name_react, "_react"},
+        {&name_ready, "ready"},
+        {&name_receive, "receive"},
         {&name_watch_outgoing, "_watch_outgoing"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -75,10 +75,11 @@ class ThreadHandler(Handler):
             with cls._threads_lock:
                 threads = cls._threads.get(key)
                 if threads is None:
+                    threads = Threads(cls.max_consumers)
                     if not cls._all_of_this_process():
                         signals = takeover.StopSignals()
                         start_thread("uwasp-stop", lambda: cls._shut_down_before(signals))
-                    threads = cls._threads[key] = Threads(cls.max_consumers)
+                    cls._threads[key] = threads
                     takeover.at_exit(cls._shut_down)  # called first, being the last to be added
                     takeover.leave_when_cheaped(threads.listener.call_later)
         return threads
