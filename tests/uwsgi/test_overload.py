@@ -226,7 +226,7 @@ def test_a_flood_of_tiny_messages_takes_bounded_memory(serve, reads):
     check_others_are_served(uwsgi, before, thread)
     if not reads:
         found = figures(uwsgi.port)
-        assert found["queued_out"] < 2**17 + 2**10
+        assert found["queued_out"] < 2**17 + 2**16 + 2**10  # the limit, and what was kept back when it was reached
         reader.start()
     reader.join(60)
     assert client.received == answers
