@@ -188,14 +188,12 @@ def series_table(series: Series, results: Results) -> str:
 
 
 def processes_table(found: Sequence[Processes]) -> str:
-    head = ["server", "messages/s of one process", "of two", "two to one", "two to one by processor time"]
-    body = []
-    for processes in found:
-        rates = [[each.rate for each in some] for some in (processes.one, processes.two)]
-        gains = (processes.gains, processes.gains_by_cpu)
-        share = f"{statistics.median(processes.shares):.0%}"
-        body.append([processes.name, *map(spread, rates), *map(spread, gains), share])
-    return rows([*head, "the busier one's part of the processor time"], body)
+    head = ["messages/s", "one core", "two cores", "two to one", "two workers of one uWSGI", "these to one"]
+    body = [
+        [each.name, *map(spread, (each.one, each.two, each.gains, each.workers, each.gains_of_workers))]
+        for each in found
+    ]
+    return rows(head, body)
 
 
 def configurations(servers: Sequence[Server], left_out: Mapping[str, str]) -> str:

@@ -7,12 +7,12 @@ import os
 import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
-from programs import cpu_of_processes, load
+from programs import load
 from race import Outcome, progress, race
 from servers import RunningServer, Server, started, uwasp
 from shapes import KIB, Result, Shape, echo
@@ -106,79 +106,60 @@ def growth(series: Series, results: Mapping[Shape, Mapping[Server, Sequence[Resu
     }
 
 
-class Together(NamedTuple):
-    """What some load clients found at the same time.
-
-    Args:
-        rate: messages a second of all.
-        cpu: the processor time of server and clients together for each, in seconds.
-    """
-
-    rate: float
-    cpu: float
-
-
 @dataclass(frozen=True)
 class Processes:
-    """What a second process on a second core gains.
+    """What a second process on a second core gains; messages a second, one for each round.
 
     Args:
         name: of the server.
-        one, two: what one process did, and two; one for each round.
-        shares: of the processor time of two, what the busier of them has used.
+        one: of one process and its load client, together on one core.
+        two: of two such pairs, each on a core of its own.
+        workers: of two workers of one uWSGI, with the connections of both clients spread over both.
     """
 
     name: str
-    one: list[Together]
-    two: list[Together]
-    shares: list[float]
+    one: list[float]
+    two: list[float]
+    workers: list[float]
 
     @property
     def gains(self) -> list[float]:
-        """Two to one in messages a second; too little where the load clients need the same cores."""
-        return [two.rate / one.rate for one, two in zip(self.one, self.two, strict=True)]
+        return [two / one for one, two in zip(self.one, self.two, strict=True)]
 
     @property
-    def gains_by_cpu(self) -> list[float]:
-        """Two to one in messages a second, if there is a core for each: from what a message costs."""
-        return [PROCESSES * one.cpu / two.cpu for one, two in zip(self.one, self.two, strict=True)]
+    def gains_of_workers(self) -> list[float]:
+        return [workers / one for one, workers in zip(self.one, self.workers, strict=True)]
 
 
 def race_processes(
     handlers: Sequence[str], speedups: Path | None, folder: Path, rounds: int, duration: float
 ) -> list[Processes]:
-    """One process on one core with its load client on another, as in the race; and two processes on both cores, with
-    a load client on each: where there are no more cores, these take their part of what the two processes would have.
-    """
+    """See `Processes`."""
     cores = sorted(os.sched_getaffinity(0))[:PROCESSES]
     found = []
     for handler in handlers:
-        one = uwasp(handler, speedups=speedups)
-        two = uwasp(handler, options=("--processes", str(PROCESSES)), speedups=speedups)
-        processes = Processes(one.name, [], [], [])
-        with (
-            started([one], folder / f"{handler}-1", cores[0]) as alone,
-            started([two], folder / f"{handler}-{PROCESSES}", None) as both,
-        ):
+        ours = uwasp(handler, speedups=speedups)
+        several = uwasp(handler, options=("--processes", str(PROCESSES), "--cpu-affinity", "1"), speedups=speedups)
+        processes = Processes(ours.name, [], [], [])
+        with ExitStack() as stack:
+            pairs = []
+            for core in cores:
+                running = stack.enter_context(started([ours], folder / f"{handler}-on-{core}", core))
+                pairs.append((running[ours], core))
+            workers = stack.enter_context(started([several], folder / f"{handler}-workers", None))[several]
             for number in range(rounds):
                 progress(f"round {number + 1} of {rounds}: {PROCESSES} processes, {handler}")
-                processes.one.append(_together(alone[one], cores[-1:], duration))
-                before = cpu_of_processes(both[two].session)
-                processes.two.append(_together(both[two], cores, duration))
-                after = cpu_of_processes(both[two].session)
-                used = [seconds - before.get(pid, 0) for pid, seconds in after.items()]
-                processes.shares.append(max(used) / sum(used))
+                processes.one.append(_together(pairs[:1], duration))
+                processes.two.append(_together(pairs, duration))
+                processes.workers.append(_together([(workers, core) for core in cores], duration))
         progress("")
         found.append(processes)
     return found
 
 
-def _together(server: RunningServer, cores: Sequence[int], duration: float) -> Together:
+def _together(pairs: Sequence[tuple[RunningServer, int]], duration: float) -> float:
+    """The messages a second of load clients that run at the same time, each against a server and on a core."""
     options = ("--duration", str(duration), *PROCESSES_LOAD)
     with ThreadPoolExecutor() as clients:
-        running = [clients.submit(load, server.port, server.session, *options, core=core) for core in cores]
-        found = [future.result() for future in running]
-    rate = sum(each.rate for each in found)
-    # Each has counted the time of the whole server.
-    of_server = statistics.fmean(each.cpu * each.rate for each in found)
-    return Together(rate, (of_server + sum(each.client_cpu for each in found)) / rate)
+        running = [clients.submit(load, each.port, each.session, *options, core=core) for each, core in pairs]
+        return sum(future.result().rate for future in running)

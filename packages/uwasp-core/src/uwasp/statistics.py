@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Metrics",
     "Totals",
+    "accepting",
     "add_listener",
     "count_refusal",
     "give_place_back",
@@ -78,6 +79,11 @@ def take_place(limit: int | None) -> bool:
             return False
         _places += 1
         return True
+
+
+def accepting() -> int:
+    """How many requests this process is accepting as WebSockets just now."""
+    return _places
 
 
 def give_place_back() -> None:

@@ -36,7 +36,7 @@ __all__ = [
     "duplicate",
     "has_metric",
     "is_set",
-    "leave_when_cheaped",
+    "leave_when_due",
     "loop",
     "refusal",
     "release",
@@ -222,7 +222,7 @@ class StopSignals:
             faulthandler.unregister(number)
 
 
-def leave_when_cheaped(call_later: Callable[[float, Callable[[], None]], object]) -> None:
+def leave_when_due(call_later: Callable[[float, Callable[[], None]], object]) -> None:
     """End this worker when uWSGI's cheaper mode takes it away, or when it has lived for max-worker-lifetime.
 
     All that uWSGI does is to wake it with SIGWINCH. The gevent loop does not hear that, and of several threads only

@@ -68,5 +68,5 @@ class GeventHandler(Handler):
         if greenlets is None:
             greenlets = cls._greenlets[key] = Greenlets(cls.max_consumers)
             takeover.at_exit(greenlets.shut_down)
-            takeover.leave_when_cheaped(greenlets.listener.call_later)
+            takeover.leave_when_due(greenlets.listener.call_later)
         return greenlets

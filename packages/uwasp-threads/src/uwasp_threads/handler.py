@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from uwasp import ConfigurationError, Handler, WebSocket, takeover
+from uwasp import ConfigurationError, Handler, WebSocket, statistics, takeover
 from uwasp.server import ServerInterface
 from uwasp_threads.threads import Threads, start_thread
 
 __all__ = ["ThreadHandler"]
+
+# How long a stop waits for handshakes that are under way in uWSGI's threads, in seconds.
+HANDSHAKE_PATIENCE = 0.2
 
 
 class ThreadHandler(Handler):
@@ -81,7 +85,7 @@ class ThreadHandler(Handler):
                         start_thread("uwasp-stop", lambda: cls._shut_down_before(signals))
                     cls._threads[key] = threads
                     takeover.at_exit(cls._shut_down)  # called first, being the last to be added
-                    takeover.leave_when_cheaped(threads.listener.call_later)
+                    takeover.leave_when_due(threads.listener.call_later)
         return threads
 
     @classmethod
@@ -102,7 +106,16 @@ class ThreadHandler(Handler):
     def _shut_down(cls) -> None:
         """Part from all clients. uWSGI calls it once more after a signal, and then it has no more time to give."""
         threads = cls._all_of_this_process()
+        _wait_for_handshakes()
         for own in threads:
             own.part()
         for own in threads:
             own.wait_for_the_end()
+        _wait_for_handshakes()  # one that came meanwhile is told as soon as it is over
+
+
+def _wait_for_handshakes() -> None:
+    """A client that has been answered 101 is to be told as well, though no listener has it yet."""
+    deadline = time.monotonic() + HANDSHAKE_PATIENCE
+    while statistics.accepting() and time.monotonic() < deadline:
+        time.sleep(0.001)
