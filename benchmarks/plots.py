@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
 OURS = {"uWASP gevent": "#c2410c", "uWASP threads": "#1d4ed8"}
+IN_PYTHON = {f"{name}, no C": color for name, color in OURS.items()}
 FLOOR = "#000000"
 OTHERS = ("#6b7280", "#0f766e", "#7c3aed", "#a16207", "#be185d", "#4d7c0f", "#0369a1", "#b91c1c", "#57534e", "#15803d")
 MARKERS = "osD^v<>ph*"
@@ -27,6 +28,8 @@ def style(name: str, others: list[str]) -> dict[str, object]:
         return {"color": OURS[name], "marker": "o", "linewidth": 2.5, "zorder": 3}
     if name == "floor":
         return {"color": FLOOR, "marker": ".", "linewidth": 1.5, "linestyle": "--"}
+    if name in IN_PYTHON:
+        return {"color": IN_PYTHON[name], "marker": "o", "linewidth": 1.5, "linestyle": ":", "markersize": 4}
     number = others.index(name)
     return {
         "color": OTHERS[number % len(OTHERS)],
@@ -49,7 +52,7 @@ def dots(panels: list[dict]) -> plt.Figure:
         names = [name for name, *_ in panel["points"]]
         for place, (name, *series) in enumerate(panel["points"]):
             for number, (low, middle, high) in enumerate(series):
-                color = OURS.get(name, FLOOR if name == "floor" else OTHERS[0])
+                color = (OURS | IN_PYTHON).get(name, FLOOR if name == "floor" else OTHERS[0])
                 axis.plot([low, high], [place, place], color=color, linewidth=1.5)
                 axis.plot(middle, place, "os^"[number], color=color, markersize=5)
         axis.set_yticks(range(len(names)), names)
@@ -69,7 +72,7 @@ def dots(panels: list[dict]) -> plt.Figure:
 
 def lines(x: str, y: str, ticks: list[list], found: dict[str, list[list[float]]]) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(9, 5))
-    others = [name for name in found if name not in OURS and name != "floor"]
+    others = [name for name in found if name not in OURS | IN_PYTHON and name != "floor"]
     for name, points in found.items():
         axis.plot(*zip(*points, strict=True), label=name, **style(name, others))
     axis.set_xscale("log")
