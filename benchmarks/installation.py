@@ -20,6 +20,7 @@ from programs import cache_folder
 
 __all__ = ["NotInstalled", "node_environment", "python_environment", "speedups"]
 
+INSTALL_TIMEOUT = 300  # seconds; npm tries for long to reach a registry that it cannot
 INSTALLED = "installed.json"  # holds the versions, and is written last
 VERSIONS = """
 import importlib.metadata, json, sys
@@ -110,7 +111,10 @@ def _run(command: Sequence[str], complaint: str, output: Path | None = None) -> 
     """What a program prints, written to `output` too. If it fails, the reason is its line that begins with
     `complaint`.
     """
-    run = subprocess.run(command, capture_output=True, text=True)
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise NotInstalled(f"{Path(command[0]).name} took longer than {INSTALL_TIMEOUT} s") from None
     if run.returncode:
         print(run.stderr, file=sys.stderr)
         lines = [line.removeprefix(complaint) for line in run.stderr.splitlines() if line.startswith(complaint)]
