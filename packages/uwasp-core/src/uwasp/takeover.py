@@ -215,7 +215,7 @@ class StopSignals:
         was forked in a thread that does not.
         """
         self._release()
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
 
     def _release(self) -> None:
         for number in self.SIGNALS:
