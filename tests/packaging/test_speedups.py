@@ -15,11 +15,11 @@ logging.basicConfig(format="%(name)s: %(message)s")
 import uwasp
 from uwasp import protocol
 messages = []
-print(protocol.take_messages(bytes.fromhex("818100000000") + b"a", 0, 10, messages), messages, uwasp.speedups.in_use)
+print(protocol.take_messages(bytes.fromhex("818100000000") + b"a", 0, 10, 9, messages), messages, uwasp.speedups.in_use)
 """
 STAND_IN = """
 __version__ = {version!r}
-def take_messages(data, position, largest, messages):
+def take_messages(data, position, largest, most, messages):
     messages.append("from the stand-in")
     return len(data)
 def accelerate(*arguments):

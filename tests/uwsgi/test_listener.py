@@ -71,7 +71,7 @@ def fail_at(path, method, monkeypatch):
 
 
 def test_what_fails_later_names_its_connection(listener, connect, caplog, monkeypatch):
-    fail_at("/failing", "_answer_close", monkeypatch)
+    fail_at("/failing", "answer_close", monkeypatch)
     client, connection = connect("/failing")
     client.sendall(frame(8))
     assert wait_for_log(listener, caplog) == f"{connection} failed in the listener and is cut; the others go on"

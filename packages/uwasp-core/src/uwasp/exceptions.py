@@ -31,15 +31,18 @@ class ConnectionClosed(UwaspError):
         code: the close code, an ``int`` (RFC 6455 §7.1.5 and §7.4): that of the close frame that came first, from
             either side; 1006 where the connection was lost without one.
         reason: the close reason, a ``str``, often empty (RFC 6455 §7.1.6).
+        id: the `id` of the `WebSocket` that this is about, an ``int``; ``None`` if that is not known.
     """
 
-    def __init__(self, code: int, reason: str = "") -> None:
-        super().__init__(code, reason)
+    def __init__(self, code: int, reason: str = "", id: int | None = None) -> None:
+        super().__init__(code, reason, id)
         self.code = code
         self.reason = reason
+        self.id = id
 
     def __str__(self) -> str:
-        return f"the connection is closed (code {self.code}{f', reason {self.reason!r}' if self.reason else ''})"
+        which = "the connection" if self.id is None else f"connection {self.id}"
+        return f"{which} is closed (code {self.code}{f', reason {self.reason!r}' if self.reason else ''})"
 
 
 class Refusal(UwaspError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import os
 import select
 import threading
@@ -33,7 +34,7 @@ __all__ = ["Listener", "Timer", "Waiter"]
 
 logger = logging.getLogger("uwasp.listener")
 
-
+GOODBYE = "the goodbye of its worker"  # who closes, in the log
 # How often the connections are looked through for silent ones, in seconds; oftener where their options ask for that.
 KEEPALIVE_PERIOD = 1.0
 # glibc gives memory back to the kernel as soon as a little lies unused at the end, and a worker that echoes messages of
@@ -41,6 +42,12 @@ KEEPALIVE_PERIOD = 1.0
 LARGE = 2**22
 # For how long a consumer may keep something back while its server does nothing new, in seconds.
 CORKED_PATIENCE = 0.001
+# The longest that `poll` waits without looking up, in seconds; epoll takes no more than 24 days.
+LONGEST_WAIT = 3600.0
+# When more timers than this are kept, and most of them are cancelled, those are thrown away.
+FEW_TIMERS = 64
+# How often a listener that fails again and again says so, in seconds.
+FAILURE_PERIOD = 1.0
 HUNG_UP = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
 
@@ -58,22 +65,36 @@ class Waiter(Protocol):
 class Timer:
     """An action that the listener takes at a later time, unless it is cancelled before.
 
+    Args:
+        action: what to do; it must not wait.
+        cancelled: is called when it is cancelled before it was run.
+
     Attributes:
+        is_over: it was run, or cancelled.
         connection: whose method the action is, if it is a connection's.
     """
 
-    __slots__ = ("_action", "connection")
+    __slots__ = ("_action", "_cancelled", "connection")
 
-    def __init__(self, action: Callable[[], None]) -> None:
+    def __init__(self, action: Callable[[], None], cancelled: Callable[[], None]) -> None:
         self._action: Callable[[], None] | None = action
+        self._cancelled: Callable[[], None] | None = cancelled
         owner = getattr(action, "__self__", None)
         self.connection = owner if isinstance(owner, Connection) else None
 
+    @property
+    def is_over(self) -> bool:
+        return self._action is None
+
     def cancel(self) -> None:
+        cancelled, self._cancelled = self._cancelled, None
         self._action = self.connection = None
+        if cancelled is not None:
+            cancelled()
 
     def run(self) -> None:
         action, self._action = self._action, None
+        self._cancelled = None
         if action is not None:
             action()
 
@@ -118,7 +139,10 @@ class Listener:
         self._shutdown_timeout = 0.0
         self._keepalive_period = KEEPALIVE_PERIOD
         self._keeping_alive = False
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._failure_told = -math.inf  # when, in seconds of `time.monotonic()`
         self._timers: list[tuple[float, int, Timer]] = []
+        self._timers_cancelled = 0  # of those
         self._timers_lock = new_lock()
         self._timer_numbers = itertools.count()
         self._awake = False  # `poll` is past its wait, so whoever calls it will look at `ready` and the timers
@@ -147,7 +171,7 @@ class Listener:
         self._connections[connection.fd] = connection
         connection.start()
         if self._goodbye is not None:
-            connection.close(CloseCode.GOING_AWAY, "")
+            connection.close(CloseCode.GOING_AWAY, "", GOODBYE)
         self._keep_alive_as_often_as(ws.options)
         self.wake()
 
@@ -179,7 +203,7 @@ class Listener:
         """
         self._goodbye = done
         for connection in self.connections():
-            connection.close(CloseCode.GOING_AWAY, "")
+            connection.close(CloseCode.GOING_AWAY, "", GOODBYE)
         self._look_for_the_end()
 
     def _look_for_the_end(self) -> None:
@@ -233,13 +257,22 @@ class Listener:
             timeout: how long to wait at most, in seconds (default: until something is ready). The wait ends
                 early when a timer is due or when `wake` is called.
         """
+        try:
+            self._poll(LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
+        except Exception:  # nothing that is known; whoever polls has to go on for all the others
+            self._awake = False
+            now = time.monotonic()
+            if now - self._failure_told >= FAILURE_PERIOD:
+                self._failure_told = now
+                logger.exception("the listener failed, and goes on")
+
+    def _poll(self, timeout: float) -> None:
         if self._timers:
-            wait = max(0.0, self._timers[0][0] - time.monotonic())
-            timeout = wait if timeout is None else min(wait, timeout)
+            timeout = min(max(0.0, self._timers[0][0] - time.monotonic()), timeout)
         # Whoever corks looks at `_waits_long` after adding to `corked`; here it is the other way round.
         self._waits_long = not self._corked_lately
         if self.corked or self._corked_lately:
-            timeout = CORKED_PATIENCE if timeout is None else min(CORKED_PATIENCE, timeout)
+            timeout = min(CORKED_PATIENCE, timeout)
         events = self.poller.poll(timeout)
         self.now = time.monotonic()
         self._awake = True
@@ -261,8 +294,7 @@ class Listener:
     def _react(self, fd: int, event: int) -> None:
         connection = self._connections.get(fd)
         if connection is None:
-            if fd == self._bell:
-                os.read(fd, 4096)
+            self._react_to_other(fd)
             return
         try:
             if event & WRITABLE:
@@ -272,10 +304,25 @@ class Listener:
         except Exception as error:
             self._cut(connection, error)
 
+    def _react_to_other(self, fd: int) -> None:
+        if fd == self._bell:
+            os.read(fd, 4096)
+            return
+        callback = self._watched.get(fd)
+        if callback is None:
+            return  # it was unwatched meanwhile
+        try:
+            callback()
+        except Exception:
+            logger.exception("the callback for descriptor %d failed", fd)
+
     def _cut(self, connection: Connection, error: Exception) -> None:
-        """An exception that nobody expected came out of a connection."""
+        """An exception that nobody expected came out of a connection: part from it."""
         logger.error("%s failed in the listener and is cut; the others go on", connection, exc_info=error)
-        connection.terminate()
+        try:
+            connection.terminate("a fault of uWASP's")
+        except Exception:
+            logger.exception("%s cannot be cut", connection)
 
     def cork(self, connection: Connection) -> None:
         """For a consumer that begins to keep back what is sent on this connection; `poll` does not let it lie."""
@@ -287,7 +334,11 @@ class Listener:
         """Send what consumers have kept back since before that time (seconds of `time.monotonic()`)."""
         for connection in list(self.corked):
             if connection.corked_since <= before:
-                connection.flush_corked()
+                try:
+                    connection.flush_corked()
+                except Exception as error:
+                    self.corked.discard(connection)
+                    self._cut(connection, error)
 
     def wake(self) -> None:
         """End the wait of `poll`, because there is something in `ready`. From any thread or greenlet."""
@@ -299,11 +350,43 @@ class Listener:
 
     def call_later(self, delay: float, action: Callable[[], None]) -> Timer:
         """Have `poll` call `action` in `delay` seconds. From any thread or greenlet; `action` must not wait."""
-        timer = Timer(action)
+        timer = Timer(action, self._count_cancelled)
         with self._timers_lock:
+            if len(self._timers) > FEW_TIMERS and self._timers_cancelled > len(self._timers) / 2:
+                self._timers[:] = [entry for entry in self._timers if not entry[2].is_over]
+                heapq.heapify(self._timers)
+                self._timers_cancelled = 0
             heapq.heappush(self._timers, (time.monotonic() + delay, next(self._timer_numbers), timer))
         self.wake()
         return timer
+
+    def _count_cancelled(self) -> None:
+        with self._timers_lock:
+            self._timers_cancelled += 1
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Have `poll` call `callback` whenever a descriptor is readable that is no connection.
+
+        From any thread or greenlet.
+
+        Args:
+            fd: the descriptor. Whoever watches it reads it in the callback, and closes it after `unwatch`.
+            callback: must not wait. What it raises is logged.
+
+        Raises:
+            OSError: the poller does not take it.
+        """
+        self._watched[fd] = callback
+        try:
+            self.poller.register(fd, READABLE)
+        except BaseException:
+            del self._watched[fd]
+            raise
+
+    def unwatch(self, fd: int) -> None:
+        """Watch it no longer. From any thread or greenlet."""
+        del self._watched[fd]
+        self.poller.unregister(fd)
 
     @property
     def next_due(self) -> float | None:
@@ -317,6 +400,9 @@ class Listener:
                 if not self._timers or self._timers[0][0] > now:
                     return
                 timer = heapq.heappop(self._timers)[2]
+                if timer.is_over:
+                    self._timers_cancelled -= 1
+                    continue
             connection = timer.connection
             try:
                 timer.run()

@@ -10,6 +10,7 @@ The loop over complete frames, `take_messages`, is the hot path of the whole lib
 from __future__ import annotations
 
 import codecs
+import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -53,14 +54,18 @@ class CloseCode(IntEnum):
 
 
 class State(IntEnum):
-    """What the bytes received so far have led to. Only OPEN reads on; the other two are final."""
+    """How far a connection is on its way from open to closed (RFC 6455 §5.5.1 and §7.1). It never goes back."""
 
-    OPEN = 0
-    CLOSE_RECEIVED = 1
-    FAILED = 2
+    OPEN = 0  # messages go both ways
+    CLOSE_RECEIVED = 1  # the client's close frame came first; the answer to it has not been sent
+    FAILED = 2  # the client broke a rule; the close frame that says so has not been sent (§7.1.7)
+    CLOSE_SENT = 3  # our close frame came first; the client's is looked for, and nothing else
+    CLOSED = 4  # there is nothing more to say or to hear, and TCP is to be ended (§7.1.1)
+    LOST = 5  # TCP has ended, before that or after it
 
 
 OPEN = State.OPEN  # the name alone is found faster
+CLOSE_SENT = State.CLOSE_SENT
 FIN = 0x80
 MASK = 0x80
 RSV1, RSV2, RSV3 = 0x40, 0x20, 0x10
@@ -167,7 +172,7 @@ class _Message:
         return b"".join(self._parts)  # type: ignore[arg-type]
 
 
-def take_messages(data: bytes, position: int, largest: int, messages: list[str | bytes]) -> int:
+def take_messages(data: bytes, position: int, largest: int, most: int, messages: list[str | bytes]) -> int:
     """Read the frames, one after the other, that are what almost every frame is: a message of its own, complete, not
     compressed, of less than 64 KiB. Stop at the first that is anything else.
 
@@ -175,16 +180,17 @@ def take_messages(data: bytes, position: int, largest: int, messages: list[str |
         data: frames of a client, as received.
         position: where in it the first begins.
         largest: the most bytes that a message may have.
+        most: the most messages that there may be in `messages` in the end.
         messages: where the messages are put.
 
     Returns:
-        where in `data` the frame begins that is something else, or that is not whole; its end, if there is none.
+        where in `data` the frame begins that is something else, not whole, or one too many; its end, if there is none.
 
     Raises:
         UnicodeDecodeError: a text is not UTF-8.
     """
     end = len(data)
-    while end - position >= 2 + MASK_SIZE:
+    while end - position >= 2 + MASK_SIZE and len(messages) < most:
         first = data[position]
         length = data[position + 1] - MASK
         start = position + 2
@@ -205,19 +211,24 @@ def take_messages(data: bytes, position: int, largest: int, messages: list[str |
 class FrameProtocol:
     """One connection's frames: `receive` reads the client's, the `encode_*` methods write the server's.
 
+    It also knows how far the connection is in closing: `close`, `answer` and `lose` tell it what happens on our side.
+
     Args:
         max_message_size: the largest message that is accepted, in bytes of payload (default 1 MiB); a larger one
             fails the connection with 1009, as soon as a frame announces it.
         max_fragments: the largest number of frames that one message may come in (default 131,072); more fail the
             connection with 1008.
         deflate: the compression that the handshake agreed on, if any (RFC 7692).
+        max_messages: the largest number of messages that `receive` returns at once (default: any number).
 
     Attributes:
-        state: what the bytes received so far have led to.
-        close_code: once `state` is CLOSE_RECEIVED, the code of the client's close frame (1005 if it had none); once
-            it is FAILED, the code to fail the connection with. 0 before.
-        close_reason: the reason that goes with it.
+        state: how far the connection is from open to closed.
+        close_code: the code of the close frame that comes first, from either side (§7.1.5), or that is due; 1005
+            for the client's without a code; 1006 if the connection was lost without any. `None` while it is open.
+        close_reason: the reason that goes with it (§7.1.6).
         replies: frames that RFC 6455 has the server send at once, pongs; the caller sends and clears them.
+        unread: what was received behind the last of so many messages, and where in it `receive` is to go on; `None` if
+            everything has been looked at.
     """
 
     __slots__ = (
@@ -229,20 +240,28 @@ class FrameProtocol:
         "deflate",
         "max_fragments",
         "max_message_size",
+        "max_messages",
         "replies",
         "state",
+        "unread",
     )
 
     def __init__(
-        self, max_message_size: int = 2**20, max_fragments: int = 2**17, deflate: MessageDeflate | None = None
+        self,
+        max_message_size: int = 2**20,
+        max_fragments: int = 2**17,
+        deflate: MessageDeflate | None = None,
+        max_messages: int = sys.maxsize,
     ) -> None:
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self.deflate = deflate
+        self.max_messages = max_messages
         self.state = OPEN
-        self.close_code = 0
+        self.close_code: int | None = None
         self.close_reason = ""
         self.replies: bytes | bytearray = b""
+        self.unread: tuple[bytes, int] | None = None
         self._buffer = b""  # what has been read of a frame's head, or of a control frame
         self._frame: _Frame | None = None
         self._message: _Message | None = None
@@ -255,47 +274,69 @@ class FrameProtocol:
         frame = self._frame
         return 0 if frame is None else frame.remaining
 
-    def receive(self, data: bytes) -> list[str | bytes]:
+    def receive(self, data: bytes = b"", most: int | None = None) -> list[str | bytes]:
         """Read what the client sent and return the messages that it completes, in order.
 
-        Frames that follow a close frame or a violation are not looked at. Messages before it are returned.
+        Frames that follow a close frame or a violation are not looked at. Messages before it are returned. Once our own
+        close frame has been sent, there are no messages any more (RFC 6455 §1.4).
 
         Args:
-            data: bytes as they came from the connection, cut anywhere.
+            data: bytes as they came from the connection, cut anywhere, after what was left `unread`.
+            most: so many messages are read at most (default: `max_messages`); the rest is left `unread`.
         """
         messages: list[str | bytes] = []
-        if self.state is not OPEN:
+        state = self.state
+        if state is not OPEN and state is not CLOSE_SENT:
             return messages
+        if state is CLOSE_SENT:
+            most = sys.maxsize  # none of them is kept
+        elif most is None:
+            most = self.max_messages
         position = 0
+        if self.unread is not None:
+            data, position = self._with_unread(data)
         try:
             if self._message is None and not self._buffer:
-                position = take_messages(data, 0, self.max_message_size, messages)
+                position = take_messages(data, position, self.max_message_size, most, messages)
             if position < len(data):
-                self._parse(data, position, messages)
+                self._parse(data, position, messages, most)
         except _Violation as violation:
             self._fail(violation.code, violation.reason)
         except UnicodeDecodeError:
             self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
+        if state is CLOSE_SENT:
+            messages.clear()
+            self.replies = b""
         return messages
 
-    def _parse(self, data: bytes, position: int, messages: list[str | bytes]) -> None:
-        """Read all frames from that position on, whatever they are."""
+    def _with_unread(self, data: bytes) -> tuple[bytes, int]:
+        assert self.unread is not None
+        unread, position = self.unread
+        self.unread = None
+        return (unread[position:] + data, 0) if data else (unread, position)
+
+    def _parse(self, data: bytes, position: int, messages: list[str | bytes], most: int) -> None:
+        """Read frames from that position on, whatever they are, until there are `most` messages."""
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
         end = len(data)
-        if self._frame is not None:
+        state = self.state
+        if self._frame is not None and len(messages) < most:
             position = self._continue_frame(data, position, messages)
         while position < end:
+            if len(messages) >= most:
+                self.unread = data, position
+                return
             following = self._parse_frame(data, position, messages)
-            if self.state is not OPEN:
+            if self.state is not state:
                 return
             if following == position:
                 self._buffer = data[position:]
                 return
             position = following
             if self._message is None:
-                position = take_messages(data, position, self.max_message_size, messages)
+                position = take_messages(data, position, self.max_message_size, most, messages)
 
     def _parse_frame(self, data: bytes, position: int, messages: list[str | bytes]) -> int:
         """Read any frame, by RFC 6455 §5.2, and return where the next begins, or `position` if more must arrive."""
@@ -400,15 +441,66 @@ class FrameProtocol:
             close = Close.parse(payload)
         except ProtocolError as error:
             raise _Violation(CloseCode.PROTOCOL_ERROR, str(error)) from None
-        self.state = State.CLOSE_RECEIVED
-        self.close_code = int(close.code)
-        self.close_reason = close.reason
+        if self.state is CLOSE_SENT:
+            self.state = State.CLOSED
+        else:
+            self._set(State.CLOSE_RECEIVED, int(close.code), close.reason)
 
     def _fail(self, code: CloseCode, reason: str) -> None:
-        self.state = State.FAILED
-        self.close_code = int(code)
-        self.close_reason = reason
+        if self.state is CLOSE_SENT:  # a fault instead of the answer
+            self.state = State.CLOSED
+        else:
+            self._set(State.FAILED, int(code), reason)
         self._frame = self._message = None
+
+    def _set(self, state: State, code: int, reason: str) -> None:
+        self.state = state
+        if self.close_code is None:
+            self.close_code = code
+            self.close_reason = reason
+
+    # Closing
+
+    @property
+    def may_send(self) -> bool:
+        """Whether frames may be sent: no close frame has been (RFC 6455 §5.5.1), and the connection is not lost."""
+        return self.state < CLOSE_SENT
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
+        """Our side closes (RFC 6455 §7.1.2); where the client's side came first, this is the answer to that.
+
+        Returns:
+            the close frame, after which nothing may be sent; nothing, if it has been sent or the connection is lost.
+
+        Raises:
+            ValueError: see `encode_close`.
+        """
+        frame = self.encode_close(code, reason)
+        if self.state is not OPEN:
+            return self.answer()
+        self._set(CLOSE_SENT, int(code), reason)
+        return frame
+
+    def answer(self) -> bytes:
+        """The answer to the client's close frame, with its own code (RFC 6455 §5.5.1), or what fails the connection.
+
+        Returns:
+            a close frame; nothing, where there is none to be sent.
+        """
+        if self.state is State.CLOSE_RECEIVED:
+            reason = ""
+        elif self.state is State.FAILED:
+            reason = self.close_reason
+        else:
+            return b""
+        assert self.close_code is not None
+        self.state = State.CLOSED
+        return self.encode_close(self.close_code, reason)
+
+    def lose(self, reason: str = "") -> None:
+        """The TCP connection has ended, or is given up: without a close frame, the code is 1006 (RFC 6455 §7.1.5)."""
+        self._set(State.LOST, int(CloseCode.ABNORMAL_CLOSURE), reason)
+        self.unread = None
 
     # Writing
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 
-from uwasp import connection, listener, poller, protocol, websocket
+from uwasp import connection, incoming, listener, outgoing, poller, protocol, websocket
 
 __all__ = ["accelerate", "in_use"]
 
@@ -47,8 +47,9 @@ def accelerate(version: str) -> None:
         listener.Listener,
         protocol.OPEN,
         poller.READABLE,
-        connection.CORKED_TIME,
-        connection.CORKED_SIZE,
-        connection.READ_SIZE,
+        incoming.SLICE,
+        outgoing.CORKED_TIME,
+        outgoing.CORKED_SIZE,
+        incoming.READ_SIZE,
     )
     in_use = True

@@ -37,12 +37,12 @@
 /* The attributes that are used here, and where they are in an object of their class. */
 
 #define CONNECTION_SLOTS(SLOT)                                                                                         \
-    SLOT(_busy) SLOT(_corked) SLOT(_discarding) SLOT(_heard) SLOT(_inbox) SLOT(_is_fast) SLOT(_listener) SLOT(_lock)   \
-    SLOT(_may_cork) SLOT(_opened) SLOT(_outgoing) SLOT(_over) SLOT(_paused) SLOT(_protocol) SLOT(_queued)              \
-    SLOT(_server) SLOT(bytes_in) SLOT(bytes_out) SLOT(corked_since) SLOT(fd) SLOT(messages_in) SLOT(messages_out)      \
-    SLOT(open)
+    SLOT(_batch) SLOT(_busy) SLOT(_corked) SLOT(_heard) SLOT(_inbox) SLOT(_is_fast) SLOT(_listener) SLOT(_lock)        \
+    SLOT(_may_cork) SLOT(_opened_at) SLOT(_outgoing) SLOT(_paused) SLOT(_protocol) SLOT(_queued) SLOT(_slice_ends)     \
+    SLOT(bytes_in) SLOT(bytes_out) SLOT(corked_since) SLOT(fd) SLOT(messages_in) SLOT(messages_out) SLOT(server)
 #define PROTOCOL_SLOTS(SLOT)                                                                                           \
-    SLOT(_buffer) SLOT(_frame) SLOT(_message) SLOT(deflate) SLOT(max_message_size) SLOT(replies) SLOT(state)
+    SLOT(_buffer) SLOT(_frame) SLOT(_message) SLOT(deflate) SLOT(max_message_size) SLOT(max_messages) SLOT(state)      \
+    SLOT(unread)
 #define WEBSOCKET_SLOTS(SLOT) SLOT(_connection)
 
 #define AS_OFFSET(name) Py_ssize_t name;
@@ -63,15 +63,17 @@ static PyCFunction lock_is_locked; /* of lock_type */
 static PyObject *open_state;       /* uwasp.protocol.OPEN */
 static long readable;              /* uwasp.poller.READABLE */
 static PyObject *slow_receive, *slow_consume, *slow_send, *slow_websocket_send;
-static double corked_time;     /* seconds */
+static double corked_time, slice; /* seconds */
 static Py_ssize_t corked_size; /* bytes */
 static Py_ssize_t read_size;
 static char *read_buffer;
 static int read_buffer_is_used;
 
-static PyObject *name_append, *name_connections, *name_cork, *name_corked, *name_cut, *name_deliver, *name_fail,
-    *name_flush_corked, *name_lost, *name_now, *name_on_message, *name_react, *name_ready, *name_receive,
-    *name_watch_outgoing;
+static PyObject *zero;
+
+static PyObject *name_append, *name_broken, *name_connections, *name_consume_end, *name_cork, *name_corked, *name_cut,
+    *name_failed, *name_flush_corked, *name_now, *name_on_message, *name_put_back, *name_react, *name_read, *name_ready,
+    *name_take, *name_watch_outgoing;
 
 static void set(PyObject **slot, PyObject *value) { /* takes the reference */
     PyObject *old = *slot;
@@ -130,10 +132,10 @@ static PyObject *binary_message(const unsigned char *payload, Py_ssize_t size, c
 }
 
 /* As uwasp.protocol.take_messages; -1 for an exception. `*position` is where it stopped, in either case. */
-static int take(const unsigned char *data, Py_ssize_t *position, Py_ssize_t end, Py_ssize_t largest,
+static int take(const unsigned char *data, Py_ssize_t *position, Py_ssize_t end, Py_ssize_t largest, Py_ssize_t most,
                 PyObject *messages) {
     Py_ssize_t at = *position;
-    while (end - at >= 2 + MASK_SIZE) {
+    while (end - at >= 2 + MASK_SIZE && PyList_GET_SIZE(messages) < most) {
         const unsigned char *frame = data + at;
         Py_ssize_t length = (Py_ssize_t)frame[1] - MASK, head = 2;
         PyObject *message;
@@ -160,19 +162,22 @@ static int take(const unsigned char *data, Py_ssize_t *position, Py_ssize_t end,
 }
 
 static PyObject *take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t position, largest;
-    if (count != 4 || !PyBytes_CheckExact(args[0]) || !PyList_CheckExact(args[3])) {
-        PyErr_SetString(PyExc_TypeError, "take_messages(data: bytes, position: int, largest: int, messages: list)");
+    Py_ssize_t position, largest, most;
+    if (count != 5 || !PyBytes_CheckExact(args[0]) || !PyList_CheckExact(args[4])) {
+        PyErr_SetString(PyExc_TypeError,
+                        "take_messages(data: bytes, position: int, largest: int, most: int, messages: list)");
         return NULL;
     }
     position = PyLong_AsSsize_t(args[1]);
     largest = PyLong_AsSsize_t(args[2]);
-    if ((position == -1 || largest == -1) && PyErr_Occurred()) return NULL;
+    most = PyLong_AsSsize_t(args[3]);
+    if ((position == -1 || largest == -1 || most == -1) && PyErr_Occurred()) return NULL;
     if (position < 0 || position > PyBytes_GET_SIZE(args[0])) {
         PyErr_SetString(PyExc_ValueError, "position is outside of data");
         return NULL;
     }
-    if (take((const unsigned char *)PyBytes_AS_STRING(args[0]), &position, PyBytes_GET_SIZE(args[0]), largest, args[3]))
+    if (take((const unsigned char *)PyBytes_AS_STRING(args[0]), &position, PyBytes_GET_SIZE(args[0]), largest, most,
+             args[4]))
         return NULL;
     return PyLong_FromSsize_t(position);
 }
@@ -227,7 +232,22 @@ static int discard(PyObject *result) {
     return result == NULL ? -1 : 0;
 }
 
-/* Put messages in the inbox and the connection in `ready`; the part of Connection._deliver for the ordinary case. */
+/* What was raised, or what went wrong, with its traceback. */
+static PyObject *raised(void) {
+#if PY_VERSION_HEX >= 0x030c0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) PyException_SetTraceback(value, traceback);
+    Py_DECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+#endif
+}
+
+/* Put messages in the inbox and the connection in `ready`; Incoming._accept_locked for the ordinary case. */
 static int deliver(PyObject *self, PyObject *messages, Py_ssize_t size) {
     PyObject *ready;
     int failed;
@@ -244,14 +264,15 @@ static int deliver(PyObject *self, PyObject *messages, Py_ssize_t size) {
 
 static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     PyObject *protocol = C(_protocol), *messages, *now, *result = NULL;
-    Py_ssize_t size, position = 0, largest;
+    Py_ssize_t size, position = 0, largest, most;
     int fd;
     if (C(_inbox) != Py_None || protocol == NULL || Py_TYPE(protocol) != protocol_type || P(state) != open_state ||
-        P(deflate) != Py_None || P(_frame) != Py_None || P(_message) != Py_None || !PyBytes_CheckExact(P(_buffer)) ||
-        PyBytes_GET_SIZE(P(_buffer)) || C(_listener) == NULL || read_buffer_is_used)
+        P(unread) != Py_None || P(deflate) != Py_None || P(_frame) != Py_None || P(_message) != Py_None ||
+        !PyBytes_CheckExact(P(_buffer)) || PyBytes_GET_SIZE(P(_buffer)) || C(_listener) == NULL || read_buffer_is_used)
         return in_python(slow_receive, self, args, count, names);
     fd = PyLong_AsInt(C(fd));
     largest = PyLong_AsSsize_t(P(max_message_size));
+    most = PyLong_AsSsize_t(P(max_messages));
     if (PyErr_Occurred()) return NULL;
     messages = PyList_New(0); /* may collect garbage, and so run anything: before the buffer is filled */
     now = messages ? PyObject_GetAttr(C(_listener), name_now) : NULL;
@@ -266,49 +287,36 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
     }
     size = recv(fd, read_buffer, read_size, MSG_DONTWAIT);
     if (size <= 0) {
-        int nothing = size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+        PyObject *error;
+        if (size < 0) PyErr_SetFromErrno(PyExc_OSError); /* of which BlockingIOError and InterruptedError are */
+        error = size < 0 ? raised() : Py_NewRef(Py_None);
         Py_DECREF(messages);
         Py_DECREF(now);
-        if (nothing) Py_RETURN_NONE;
-        return PyObject_CallMethodNoArgs(self, name_lost);
+        if (PyErr_GivenExceptionMatches(error, PyExc_BlockingIOError) ||
+            PyErr_GivenExceptionMatches(error, PyExc_InterruptedError))
+            result = Py_NewRef(Py_None);
+        else
+            result = PyObject_CallMethodOneArg(self, name_broken, error);
+        Py_DECREF(error);
+        return result;
     }
     read_buffer_is_used = 1;
     set(&C(_heard), now);
-    if (take((const unsigned char *)read_buffer, &position, size, largest, messages)) PyErr_Clear(); /* to fail again */
-    if (position == size && lock_is_free(self) && C(_over) == Py_False && C(_inbox) == Py_None) {
+    if (take((const unsigned char *)read_buffer, &position, size, largest, most, messages)) PyErr_Clear(); /* to fail again */
+    if (position == size && lock_is_free(self) && P(state) == open_state && C(_inbox) == Py_None) {
         read_buffer_is_used = 0;
         if (deliver(self, messages, size) == 0) result = Py_NewRef(Py_None);
     } else {
-        PyObject *rest = PyBytes_FromStringAndSize(read_buffer + position, size - position), *further, *arguments[3];
+        PyObject *arguments[4] = {self, messages, PyBytes_FromStringAndSize(read_buffer + position, size - position),
+                                  PyLong_FromSsize_t(size)};
         read_buffer_is_used = 0;
-        further = rest == NULL ? NULL : PyObject_CallMethodOneArg(protocol, name_receive, rest);
-        Py_XDECREF(rest);
-        if (further != NULL && PyList_SetSlice(messages, PyList_GET_SIZE(messages), PyList_GET_SIZE(messages), further) == 0) {
-            arguments[0] = self;
-            arguments[1] = messages;
-            arguments[2] = PyLong_FromSsize_t(size);
-            if (arguments[2] != NULL) result = PyObject_VectorcallMethod(name_deliver, arguments, 3, NULL);
-            Py_XDECREF(arguments[2]);
-        }
-        Py_XDECREF(further);
+        if (arguments[2] != NULL && arguments[3] != NULL)
+            result = PyObject_VectorcallMethod(name_read, arguments, 4, NULL);
+        Py_XDECREF(arguments[2]);
+        Py_XDECREF(arguments[3]);
     }
     Py_DECREF(messages);
     return result;
-}
-
-/* What a server raised, or what went wrong, with its traceback. */
-static PyObject *raised(void) {
-#if PY_VERSION_HEX >= 0x030c0000
-    return PyErr_GetRaisedException();
-#else
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    if (traceback != NULL) PyException_SetTraceback(value, traceback);
-    Py_DECREF(type);
-    Py_XDECREF(traceback);
-    return value;
-#endif
 }
 
 /* A listener */
@@ -390,10 +398,10 @@ static int write_frame(PyObject *self, const char *head, Py_ssize_t head_size, c
 }
 
 static int send_corked(PyObject *self) {
-    PyObject *corked = C(_corked), *set_of_corked;
+    PyObject *corked = C(_corked), *protocol = C(_protocol), *set_of_corked;
     int failed;
     if (corked == Py_None) return 0;
-    if (C(open) != Py_True || C(_outgoing) != Py_None || !PyByteArray_CheckExact(corked) || !lock_is_free(self))
+    if (P(state) != open_state || C(_outgoing) != Py_None || !PyByteArray_CheckExact(corked) || !lock_is_free(self))
         return discard(PyObject_CallMethodNoArgs(self, name_flush_corked));
     set_of_corked = PyObject_GetAttr(C(_listener), name_corked);
     if (set_of_corked == NULL) return -1;
@@ -422,8 +430,8 @@ static int send_message(PyObject *self, PyObject *message) {
     const char *payload;
     Py_ssize_t size, head_size = 2;
     int failed;
-    if (C(open) != Py_True || C(_outgoing) != Py_None || corked == NULL || protocol == NULL ||
-        Py_TYPE(protocol) != protocol_type || P(deflate) != Py_None)
+    if (protocol == NULL || Py_TYPE(protocol) != protocol_type || P(state) != open_state || P(deflate) != Py_None ||
+        C(_outgoing) != Py_None || corked == NULL)
         return 1;
     if (PyUnicode_CheckExact(message)) {
         frame[0] = (char)FINAL_TEXT;
@@ -521,76 +529,134 @@ static int begin_to_cork(PyObject *self, double since) {
     return discard(PyObject_CallMethodOneArg(C(_listener), name_cork, self));
 }
 
-/* Connection._consume_corked and the loop that it takes the place of, in one. */
-static int run(PyObject *self, PyObject *server, PyObject *messages, int cork) {
+/* Give messages to the server: Connection._consume_several, and the call in `consume` for a single one. `*seen` is how many
+   it was given, all of them unless the slice is over or it raised (-1). The list becomes shorter if the server closes. */
+static int run(PyObject *self, PyObject *server, PyObject *messages, double *slice_ends, Py_ssize_t *seen) {
     double before = 0, now, since = 0;
-    Py_ssize_t i;
-    if (cork) before = monotonic();
-    for (i = 0; i < PyList_GET_SIZE(messages); i++) {
-        PyObject *result;
-        if (C(_discarding) != Py_False) break;
-        if (cork && C(_corked) == Py_None && C(_is_fast) == Py_True && C(_may_cork) == Py_True) {
+    int several = PyList_GET_SIZE(messages) > 1;
+    if (several) {
+        before = monotonic();
+        if (*slice_ends <= 0) *slice_ends = before + slice;
+    }
+    while (*seen < PyList_GET_SIZE(messages)) {
+        PyObject *message, *result;
+        if (several && C(_corked) == Py_None && C(_is_fast) == Py_True && C(_may_cork) == Py_True) {
             since = before;
             if (begin_to_cork(self, since)) return -1;
         }
-        result = PyObject_CallMethodOneArg(server, name_on_message, PyList_GET_ITEM(messages, i));
+        message = Py_NewRef(PyList_GET_ITEM(messages, *seen));
+        *seen += 1;
+        result = PyObject_CallMethodOneArg(server, name_on_message, message);
+        Py_DECREF(message);
         if (result == NULL) return -1;
         Py_DECREF(result);
-        if (cork) {
+        if (several) {
             now = monotonic();
             SET(C(_is_fast), now - before < corked_time ? Py_True : Py_False);
             if (C(_corked) != Py_None && now - since >= corked_time && send_corked(self)) return -1;
+            if (now >= *slice_ends) break;
             before = now;
         }
     }
     return 0;
 }
 
+/* Go on after an exception, unless it is for whoever consumes; that is the one in `*foreign` then. */
+static int recover(PyObject *self, PyObject **foreign) {
+    PyObject *error = raised(), *result;
+    if (C(_corked) != Py_None && send_corked(self)) PyErr_WriteUnraisable(self);
+    result = PyObject_CallMethodOneArg(self, name_failed, error);
+    Py_DECREF(error);
+    if (result == NULL) return -1;
+    if (result == Py_None) Py_DECREF(result);
+    else Py_XSETREF(*foreign, result);
+    return 0;
+}
+
+static int put_back(PyObject *self, PyObject *messages, Py_ssize_t seen) {
+    PyObject *arguments[3] = {self, messages, PyLong_FromSsize_t(seen)};
+    int failed = arguments[2] == NULL ? -1 : discard(PyObject_VectorcallMethod(name_put_back, arguments, 3, NULL));
+    Py_XDECREF(arguments[2]);
+    return failed;
+}
+
+/* Incoming.take, in the ordinary case here; NULL for an exception, None for the end, an empty list for nothing. */
+static PyObject *take_batch(PyObject *self) {
+    PyObject *messages = C(_inbox), *protocol = C(_protocol);
+    if (protocol == NULL || Py_TYPE(protocol) != protocol_type || P(unread) != Py_None || C(_paused) != Py_False ||
+        !lock_is_free(self))
+        return PyObject_CallMethodNoArgs(self, name_take);
+    if (messages != Py_None && PyList_CheckExact(messages) && PyList_GET_SIZE(messages) > 0) {
+        C(_inbox) = Py_NewRef(Py_None); /* the reference is ours now */
+        SET(C(_queued), zero);
+        SET(C(_batch), messages);
+        return messages;
+    }
+    if (P(state) != open_state) return PyObject_CallMethodNoArgs(self, name_take);
+    SET(C(_batch), Py_None);
+    SET(C(_busy), Py_False);
+    return NULL;
+}
+
+static int give_way(PyObject *self) {
+    PyObject *ready = PyObject_GetAttr(C(_listener), name_ready);
+    int failed = ready == NULL ? -1 : discard(PyObject_CallMethodOneArg(ready, name_append, self));
+    Py_XDECREF(ready);
+    return failed;
+}
+
 static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
-    PyObject *server = C(_server), *result = NULL, *may_cork;
-    int cork = 0;
+    PyObject *server = C(server), *foreign = NULL, *messages;
+    double slice_ends = 0; /* as Incoming._slice_ends */
+    int cork = 0, failed = 0;
     if (count + (names ? PyTuple_GET_SIZE(names) : 0) == 1) {
         cork = PyObject_IsTrue(args[0]);
         if (cork < 0) return NULL;
     }
-    if (C(_opened) != Py_True || server == NULL || server == Py_None ||
+    if (C(_opened_at) == Py_None || server == NULL || server == Py_None || C(_listener) == NULL ||
         (names && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "cork")))
         return in_python(slow_consume, self, args, count, names);
     Py_INCREF(server);
     SET(C(_may_cork), cork ? Py_True : Py_False);
+    SET(C(_slice_ends), zero);
     for (;;) {
-        PyObject *messages = C(_inbox);
-        int failed;
-        if (!lock_is_free(self) || C(_paused) != Py_False) {
-            may_cork = C(_may_cork) == Py_True ? Py_True : Py_False; /* it may have been taken back meanwhile */
-            result = in_python(slow_consume, self, &may_cork, 1, NULL);
+        Py_ssize_t seen = 0;
+        if (slice_ends > 0 && monotonic() >= slice_ends) {
+            failed = give_way(self);
+            break;
+        }
+        messages = take_batch(self);
+        if (messages == NULL) {
+            failed = PyErr_Occurred() ? -1 : 0;
+            break;
+        }
+        if (messages == Py_None) {
+            PyObject *error = PyObject_CallMethodOneArg(self, name_consume_end, server);
+            Py_DECREF(messages);
+            if (error == NULL) failed = -1;
+            else if (error == Py_None) Py_DECREF(error);
+            else Py_XSETREF(foreign, error);
             break;
         }
         if (!PyList_CheckExact(messages) || PyList_GET_SIZE(messages) == 0) {
-            if (C(_over) != Py_False) {
-                may_cork = C(_may_cork) == Py_True ? Py_True : Py_False;
-                result = in_python(slow_consume, self, &may_cork, 1, NULL);
-            } else {
-                SET(C(_busy), Py_False);
-                result = Py_NewRef(Py_None);
-            }
+            Py_DECREF(messages);
             break;
         }
-        C(_inbox) = Py_NewRef(Py_None); /* the reference is ours now */
-        set(&C(_queued), PyLong_FromLong(0));
-        failed = run(self, server, messages, C(_may_cork) == Py_True && PyList_GET_SIZE(messages) > 1);
-        if (!failed && C(_corked) != Py_None) failed = send_corked(self);
-        if (failed) {
-            PyObject *error = raised();
-            if (C(_corked) != Py_None && send_corked(self)) PyErr_WriteUnraisable(self);
-            result = PyObject_CallMethodOneArg(self, name_fail, error);
-            Py_DECREF(error);
-        }
+        if (slice_ends < 0) slice_ends = monotonic() + slice;
+        else if (slice_ends == 0) slice_ends = -1;
+        if (run(self, server, messages, &slice_ends, &seen)) failed = recover(self, &foreign);
+        if (!failed && C(_corked) != Py_None && send_corked(self)) failed = recover(self, &foreign);
+        if (!failed && seen < PyList_GET_SIZE(messages)) failed = put_back(self, messages, seen);
         Py_DECREF(messages);
         if (failed) break;
     }
     Py_DECREF(server);
-    return result;
+    if (failed || foreign != NULL) {
+        if (!failed) PyErr_SetObject((PyObject *)Py_TYPE(foreign), foreign);
+        Py_XDECREF(foreign);
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 /* Putting all of it in */
@@ -638,8 +704,8 @@ static PyObject *replace(PyTypeObject *type, PyMethodDef *method) {
 
 static PyObject *accelerate(PyObject *module, PyObject *arguments) {
     PyObject *protocol, *connection, *websocket, *listener, *slow_dispatch;
-    if (!PyArg_ParseTuple(arguments, "O!O!O!O!Oldnn:accelerate", &PyType_Type, &protocol, &PyType_Type, &connection,
-                          &PyType_Type, &websocket, &PyType_Type, &listener, &open_state, &readable, &corked_time,
+    if (!PyArg_ParseTuple(arguments, "O!O!O!O!Olddnn:accelerate", &PyType_Type, &protocol, &PyType_Type, &connection,
+                          &PyType_Type, &websocket, &PyType_Type, &listener, &open_state, &readable, &slice, &corked_time,
                           &corked_size, &read_size))
         return NULL;
     if (connection_type != NULL) Py_RETURN_NONE; /* it is done */
@@ -648,6 +714,8 @@ static PyObject *accelerate(PyObject *module, PyObject *arguments) {
         return NULL;
     read_buffer = PyMem_RawMalloc(read_size);
     if (read_buffer == NULL) return PyErr_NoMemory();
+    zero = PyLong_FromLong(0);
+    if (zero == NULL) return NULL;
     Py_INCREF(open_state);
     protocol_type = (PyTypeObject *)Py_NewRef(protocol);
     connection_type = (PyTypeObject *)Py_NewRef(connection);
@@ -672,19 +740,21 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_speedups", NULL
 PyMODINIT_FUNC PyInit__speedups(void) {
     struct { PyObject **name; const char *value; } names[] = {
         {&name_append, "append"},
+        {&name_broken, "_broken"},
         {&name_connections, "_connections"},
+        {&name_consume_end, "_consume_end"},
         {&name_cork, "cork"},
         {&name_corked, "corked"},
         {&name_cut, "_cut"},
-        {&name_deliver, "_deliver"},
-        {&name_fail, "_fail"},
+        {&name_failed, "_failed"},
         {&name_flush_corked, "flush_corked"},
-        {&name_lost, "_lost"},
         {&name_now, "now"},
         {&name_on_message, "on_message"},
+        {&name_put_back, "put_back"},
         {&name_react, "_react"},
+        {&name_read, "_read"},
         {&name_ready, "ready"},
-        {&name_receive, "receive"},
+        {&name_take, "take"},
         {&name_watch_outgoing, "_watch_outgoing"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

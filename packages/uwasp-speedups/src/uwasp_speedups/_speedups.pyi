@@ -5,9 +5,10 @@ def accelerate(
     listener: type,
     open_state: object,
     readable: int,
+    slice: float,
     corked_time: float,
     corked_size: int,
     read_size: int,
     /,
 ) -> None: ...
-def take_messages(data: bytes, position: int, largest: int, messages: list[str | bytes], /) -> int: ...
+def take_messages(data: bytes, position: int, largest: int, most: int, messages: list[str | bytes], /) -> int: ...

@@ -1,0 +1,158 @@
+"""How a connection ends: by the closing handshake, whoever begins it, or by being cut or lost.
+
+What of that is RFC 6455 is decided in `uwasp.protocol`, whose `state` is the only one; what is here sends its close
+frames, gives each step its time, and ends TCP. As in `uwasp.outgoing`, `_locked` in a name means that the caller holds
+the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from uwasp.incoming import Incoming
+from uwasp.options import Options
+from uwasp.protocol import OPEN, FrameProtocol, State
+
+if TYPE_CHECKING:
+    from uwasp.listener import Timer
+
+__all__ = ["Closing"]
+
+# The client's close frame is answered after the replies to what came before it, if they are given this soon (seconds).
+CLOSE_ANSWER_DELAY = 0.1
+
+
+class Closing(Incoming):
+    """The end of a connection.
+
+    Attributes:
+        closed_by: who or what ended it, in words for the log; empty while it is open.
+    """
+
+    __slots__ = ("_timer", "closed_by")
+
+    def __init__(self, fd: int, protocol: FrameProtocol, options: Options) -> None:
+        super().__init__(fd, protocol, options)
+        self._timer: Timer | None = None  # ends the patience with the peer, or with the server
+        self.closed_by = ""
+
+    # For any thread or greenlet
+
+    def close(self, code: int, reason: str, by: str = "the server") -> None:
+        """Begin the closing handshake, unless it has begun. See `uwasp.WebSocket.close`.
+
+        Args:
+            code: the close code.
+            reason: the close reason.
+            by: who wants it, for the log.
+        """
+        self._protocol.encode_close(code, reason)  # what must not be sent is an error in any state
+        with self._lock:
+            if not self.open:
+                return
+            dropped = self._drop_events_locked()
+            self._send_close_locked(code, reason, by)
+            scheduled = self._schedule_locked()
+        if scheduled:
+            self._listener.wake()
+        del dropped  # without the lock
+
+    def terminate(self, by: str = "the server") -> None:
+        """Cut the connection; the listener finds it lost. See `uwasp.WebSocket.terminate`."""
+        with self._lock:
+            self._cut_locked(by)
+
+    # For the listener, and the consumer before `on_close`
+
+    def answer_close(self) -> None:
+        """Answer the client's close frame or fail the connection, if that is still to be done.
+
+        By the consumer, after what came before it; by the listener, where a busy server would keep the client
+        waiting.
+        """
+        with self._lock:
+            if self.open:
+                self._finish_closing_locked(self._protocol.answer())
+
+    def _lost(self, by: str) -> None:
+        """The peer's side has ended, or the connection is broken."""
+        with self._lock:
+            if self._protocol.unread is not None:
+                self._parse_locked(b"", 0, sys.maxsize)
+            self._end_locked(by)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._listener.forget(self)  # type: ignore[arg-type]  # it is a Connection
+            self.fd = -1
+            self._socket.close()
+            self._schedule_locked()
+
+    # The caller holds the lock
+
+    def _send_close_locked(self, code: int, reason: str, by: str) -> None:
+        if self._protocol.state is OPEN:
+            self.closed_by = by
+        self._finish_closing_locked(self._protocol.close(code, reason))
+        if self._protocol.unread is not None:
+            self._parse_locked(b"", 0, None)  # the client's close frame may be there
+
+    def _finish_closing_locked(self, frame: bytes) -> None:
+        """Send the close frame, ours or in answer, which is the last; then wait for the peer, not for ever."""
+        if not frame:
+            return
+        self._write_locked(frame)
+        if self._protocol.state is State.LOST:
+            return
+        self._end_waiting_locked()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._listener.call_later(self._options.close_timeout, self._give_up)
+        if self._paused:  # the answer is behind what was not read
+            self._paused = False
+            self._watch_locked()
+        self._half_close_locked()
+
+    def _give_up(self) -> None:
+        self.terminate("the client, which did not end the closing handshake in time")
+
+    def _client_has_ended_locked(self) -> None:
+        """The client's close frame has come, or a fault of its."""
+        if self._protocol.state is State.CLOSED:
+            self._half_close_locked()  # the answer to our close frame, or a fault instead of it
+            return
+        failed = self._protocol.state is State.FAILED
+        self.closed_by = "a fault of the client's" if failed else "the client"
+        self._timer = self._listener.call_later(CLOSE_ANSWER_DELAY, self.answer_close)
+        self._schedule_locked()
+
+    def _all_sent_locked(self) -> None:
+        self._half_close_locked()
+
+    def _half_close_locked(self) -> None:
+        """Both sides are done: say so to the TCP peer, who closes. To close at once could lose what is on its way.
+
+        RFC 6455 §7.1.1.
+        """
+        if self._protocol.state is State.CLOSED and self._outgoing is None and self.fd >= 0:
+            self._shutdown(socket.SHUT_WR)
+
+    def _cut_locked(self, by: str, reason: str = "") -> None:
+        self._end_locked(by, reason)
+        if self.fd >= 0:
+            self._shutdown(socket.SHUT_RDWR)
+
+    def _end_locked(self, by: str, reason: str = "") -> None:
+        """Nothing more will be sent or received."""
+        self.closed_by = self.closed_by or by
+        self._protocol.lose(reason)
+        self._outgoing = self._corked = None
+        self._withheld = b""
+        self._listener.corked.discard(self)
+        self._end_waiting_locked()
+
+    def _shutdown(self, how: int) -> None:
+        with contextlib.suppress(OSError):  # the peer was faster
+            self._socket.shutdown(how)

@@ -1,0 +1,240 @@
+"""What comes in on a connection: reading, the inbox, and the steps by which a scheduler takes events out of it.
+
+The *listener* calls `receive` when the socket is readable. A *consumer*, one at a time, takes the connection out of
+`Listener.ready` and goes through the steps: `begin`, then `take` and what it returns, again and again. While the inbox
+is full nothing is read, so that TCP slows the client down. As in `uwasp.outgoing`, `_locked` in a name means that the
+caller holds the lock.
+
+An *event* is what a server is told in its turn: today each is a message, a `str` or `bytes`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from uwasp.options import Options
+from uwasp.outgoing import Outgoing
+from uwasp.protocol import CLOSE_SENT, OPEN, FrameProtocol
+
+__all__ = ["Event", "Incoming"]
+
+Event = str | bytes
+
+READ_SIZE = 2**16  # bytes
+LARGE_READ_SIZE = 2**18  # bytes; of a frame of which so much is still to come
+# Of compressed data, which can be a thousand times as much when it is decompressed, before any limit is looked at.
+COMPRESSED_READ_SIZE = 2**12  # bytes
+# For how long a consumer stays with one connection, in seconds; then it is the turn of the others that are ready.
+SLICE = 0.001
+
+
+class Incoming(Outgoing):
+    """What has been received on a connection and has not been seen by its server.
+
+    What one read brought beyond `max_queue` messages stays with the protocol, `unread`, until the inbox is taken.
+    """
+
+    __slots__ = ("_batch", "_busy", "_heard", "_inbox", "_queued", "_slice_ends", "bytes_in", "messages_in")
+
+    def __init__(self, fd: int, protocol: FrameProtocol, options: Options) -> None:
+        super().__init__(fd, protocol, options)
+        protocol.max_messages = options.max_queue
+        self.messages_in = self.bytes_in = 0
+        self._inbox: list[Event] | None = None  # what no consumer has taken yet
+        self._batch: list[Event] | None = None  # what a consumer has taken, seen or not
+        self._queued = 0  # bytes that were read for the messages in the inbox
+        self._busy = False  # in the listener's `ready`, or with a consumer
+        self._heard = 0.0  # when something came last, in seconds of `time.monotonic()`
+        self._slice_ends = 0.0  # in seconds of `time.monotonic()`; 0 before the consumer's first `take`, then -1
+
+    @property
+    def queued_messages(self) -> int:
+        """The messages that wait for the server, of those that have been looked at."""
+        inbox = self._inbox
+        return 0 if inbox is None else len(inbox)
+
+    # For the listener
+
+    def receive(self, hung_up: bool = False) -> None:
+        """Read once what has arrived, answer what RFC 6455 has answered at once, and put the messages in the inbox.
+
+        While the inbox is full nothing is read; unless the connection is `hung_up`, when what is left of it is as much
+        as the kernel holds.
+        """
+        protocol = self._protocol
+        if self._inbox is not None and not hung_up and self._is_full():
+            self._pause()
+            return
+        try:
+            if protocol.deflate is not None:
+                data = self._socket.recv(COMPRESSED_READ_SIZE)
+            elif protocol.remaining > READ_SIZE:
+                data = self._socket.recv(LARGE_READ_SIZE)
+            else:
+                data = self._socket.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._broken(error)
+            return
+        if not data:
+            self._broken(None)
+            return
+        self._heard = self._listener.now
+        self._read([], data, len(data), hung_up)
+
+    def _read(self, messages: list[Event], data: bytes, size: int, hung_up: bool = False) -> None:
+        """Take what has arrived: `messages`, which have been parsed already, and the bytes behind them."""
+        with self._lock:
+            self.bytes_in += size
+            if messages:
+                self._accept_locked(messages, size)
+            self._parse_locked(data, 0 if messages else size, sys.maxsize if hung_up else None)
+
+    def _broken(self, error: OSError | None) -> None:
+        """Nothing can be read any more: the stream has ended, or an error says why."""
+        self._lost("the end of the stream, from the client or a proxy" if error is None else f"the kernel ({error})")
+
+    def _pause(self) -> None:
+        """Read no more until a consumer has taken what is in the inbox."""
+        with self._lock:
+            if self._is_full() and not self._paused:
+                self._paused = True
+                self._watch_locked()
+
+    # For a consumer
+
+    def take(self) -> list[Event] | None:
+        """The next events for the server, in order, `max_queue` at most.
+
+        When the consumer has been here for longer than a slice, the connection goes to the end of `ready`: others may
+        be waiting for their turn.
+
+        Returns:
+            A list, which the consumer goes through from its beginning to its end and leaves as it is; it becomes empty
+            when the server closes the connection. An empty one: nothing for now, and the connection is given back; it
+            comes into `ready` again. `None`: that was the end, and `on_close` is due.
+        """
+        if self._slice_ends:
+            now = time.monotonic()
+            if self._slice_ends < 0:
+                self._slice_ends = now + SLICE
+            elif now >= self._slice_ends:
+                self._batch = None
+                self._listener.ready.append(self)  # type: ignore[arg-type]  # it is a Connection
+                return []
+        with self._lock:
+            events = self._inbox
+            self._inbox = None
+            self._queued = 0
+            self._batch = events
+            if self._protocol.unread is not None:
+                self._parse_locked(b"", 0, None)
+            if events:
+                if not self._slice_ends:
+                    self._slice_ends = -1.0
+            elif self._protocol.state is OPEN:
+                self._busy = False
+                events = []
+            else:
+                events = None
+            if self._paused and not self._is_full():
+                self._resume_locked()
+        if events is None:
+            self._ended()
+        return events
+
+    @property
+    def slice_is_over(self) -> bool:
+        """Whether others should have their turn; to be asked between two events, then `put_back` what is left."""
+        now = time.monotonic()
+        if self._slice_ends <= 0:
+            self._slice_ends = now + SLICE
+        return now >= self._slice_ends
+
+    def put_back(self, events: list[Event], seen: int) -> None:
+        """Have the rest of what `take` returned taken again, before what has come since. Go on with `take` then.
+
+        Args:
+            events: what `take` returned.
+            seen: how many of them the server has seen.
+        """
+        with self._lock:
+            rest = events[seen:]
+            if rest:  # else the server has closed the connection, or has seen them all
+                self._inbox = rest + self._inbox if self._inbox else rest
+                self._queued += sum(map(len, rest))
+            self._batch = None
+
+    # The caller holds the lock
+
+    def _accept_locked(self, messages: list[Event], size: int) -> None:
+        """Put messages in the inbox, for which so many bytes were read."""
+        if self._protocol.state >= CLOSE_SENT:
+            return
+        self.messages_in += len(messages)
+        # What was compressed can be a thousand times as large now, and what was left unread has been counted before.
+        self._queued += size if size and self._protocol.deflate is None else sum(map(len, messages))
+        if self._inbox:
+            self._inbox += messages
+        else:
+            self._inbox = messages
+        self._schedule_locked()
+
+    def _parse_locked(self, data: bytes, size: int, most: int | None) -> None:
+        """Have the protocol read, as many messages as the inbox has room for, and do what it finds."""
+        protocol = self._protocol
+        before = protocol.state
+        if most is None and self._inbox:
+            most = max(0, protocol.max_messages - len(self._inbox))
+        messages = protocol.receive(data, most)
+        if protocol.replies:
+            self._reply_locked(protocol.replies)
+            protocol.replies = b""
+        if messages:
+            self._accept_locked(messages, size)
+        if protocol.state is not before:
+            self._client_has_ended_locked()
+
+    def _is_full(self) -> bool:
+        if self._protocol.state is not OPEN:
+            return False
+        inbox = self._inbox
+        return inbox is not None and (
+            len(inbox) >= self._options.max_queue or self._queued >= self._options.max_queue_size
+        )
+
+    def _resume_locked(self) -> None:
+        self._paused = False
+        self._heard = self._listener.now  # it could not be heard
+        self._watch_locked()
+
+    def _schedule_locked(self) -> bool:
+        """Have a consumer look at this connection; return whether that is new."""
+        if self._busy:
+            return False
+        self._busy = True
+        self._listener.ready.append(self)  # type: ignore[arg-type]  # it is a Connection
+        return True
+
+    def _drop_events_locked(self) -> tuple[list[Event] | None, list[Event]]:
+        """The server sees none of what it has not seen yet. Returned is what is to be let go of without the lock."""
+        inbox, self._inbox = self._inbox, None
+        batch = self._batch
+        if batch is None:
+            return inbox, []
+        dropped = batch[:]
+        batch.clear()
+        return inbox, dropped
+
+    # How a connection ends, in `uwasp.closing` and `uwasp.connection`
+
+    def _ended(self) -> None:
+        raise NotImplementedError
+
+    def _lost(self, by: str) -> None:
+        raise NotImplementedError
+
+    def _client_has_ended_locked(self) -> None:
+        raise NotImplementedError
