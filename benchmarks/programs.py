@@ -24,6 +24,7 @@ __all__ = [
     "compiled",
     "cpu_of_processes",
     "cpu_seconds",
+    "library",
     "memory",
     "pinned",
     "raise_descriptor_limit",
@@ -52,7 +53,12 @@ def cache_folder() -> Path:
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "uwasp" / "benchmarks"
 
 
-def compiled(name: str) -> Path:
+def library(name: str) -> Path:
+    """The shared library of `name`.c, as `compiled` does it."""
+    return compiled(name, ("-shared", "-fPIC"))
+
+
+def compiled(name: str, flags: Sequence[str] = ()) -> Path:
     """The program of `name`.c, compiled once for each version of its source.
 
     Raises:
@@ -69,7 +75,7 @@ def compiled(name: str) -> Path:
     if not program.exists():
         program.parent.mkdir(parents=True, exist_ok=True)
         unfinished = program.with_suffix(f".{os.getpid()}")
-        command = [compiler, *FLAGS, str(source), "-o", str(unfinished)]
+        command = [compiler, *FLAGS, *flags, str(source), "-o", str(unfinished)]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
             raise BuildFailed(f"{' '.join(command)}\n{run.stderr}")

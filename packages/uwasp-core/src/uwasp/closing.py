@@ -97,7 +97,7 @@ class Closing(Incoming):
             self.closed_by = by
         self._finish_closing_locked(self._protocol.close(code, reason))
         if self._protocol.unread is not None:
-            self._parse_locked(b"", 0, None)  # the client's close frame may be there
+            self._parse_locked(b"", 0)  # the client's close frame may be there
 
     def _finish_closing_locked(self, frame: bytes) -> None:
         """Send the close frame, ours or in answer, which is the last; then wait for the peer, not for ever."""

@@ -171,17 +171,19 @@ class Connection(Closing):
         assert server is not None
         foreign = None
         self._may_cork = cork
-        if self.begin():
+        self._slice_ends = 0.0
+        if self._opened_at is None and self.begin():
             try:
                 server.on_open()
             except BaseException as error:
                 foreign = self._failed(error)
+        on_message = server.on_message
         while events := self.take():
             if len(events) > 1:
-                foreign = self._consume_several(events, server) or foreign
+                foreign = self._consume_several(events, on_message) or foreign
                 continue
             try:
-                server.on_message(events[0])
+                on_message(events[0])
             except BaseException as error:
                 foreign = self._failed(error) or foreign
         if events is None:
@@ -189,25 +191,27 @@ class Connection(Closing):
         if foreign is not None:
             raise foreign
 
-    def _consume_several(self, events: list[Event], server: ServerInterface) -> BaseException | None:
+    def _consume_several(self, events: list[Event], on_message: Callable[[Event], None]) -> BaseException | None:
         """Until the slice is over. As long as the server is fast, and it may be, its answers are kept back together."""
-        before = time.monotonic()
-        if self._slice_ends <= 0:
+        monotonic = time.monotonic
+        before = monotonic()
+        if not self._slice_ends:
             self._slice_ends = before + SLICE
-        seen = 0
+        slice_ends = self._slice_ends
         foreign = None
+        following = iter(events)
         try:
-            for seen, event in enumerate(events, 1):  # noqa: B007 - it is looked at below
-                if self._is_fast and self._may_cork and self._corked is None:
+            for event in following:
+                if self._corked is None and self._is_fast and self._may_cork:
                     self._corked = bytearray()
                     self.corked_since = before
                     self._listener.cork(self)
-                server.on_message(event)
-                now = time.monotonic()
+                on_message(event)
+                now = monotonic()
                 self._is_fast = now - before < CORKED_TIME
                 if self._corked is not None and now - self.corked_since >= CORKED_TIME:
                     self.flush_corked()
-                if now >= self._slice_ends:
+                if now >= slice_ends:
                     break
                 before = now
         except BaseException as error:
@@ -215,8 +219,9 @@ class Connection(Closing):
         finally:
             if self._corked is not None:
                 self.flush_corked()
-        if seen < len(events):
-            self.put_back(events, seen)
+        rest = list(following)
+        if rest:
+            self.put_back(rest)
         return foreign
 
     def _consume_end(self, server: ServerInterface) -> BaseException | None:

@@ -15,7 +15,7 @@ import time
 
 from uwasp.options import Options
 from uwasp.outgoing import Outgoing
-from uwasp.protocol import CLOSE_SENT, OPEN, FrameProtocol
+from uwasp.protocol import OPEN, FrameProtocol
 
 __all__ = ["Event", "Incoming"]
 
@@ -46,7 +46,7 @@ class Incoming(Outgoing):
         self._queued = 0  # bytes that were read for the messages in the inbox
         self._busy = False  # in the listener's `ready`, or with a consumer
         self._heard = 0.0  # when something came last, in seconds of `time.monotonic()`
-        self._slice_ends = 0.0  # in seconds of `time.monotonic()`; 0 before the consumer's first `take`, then -1
+        self._slice_ends = 0.0  # in seconds of `time.monotonic()`; 0 for a consumer that has just begun
 
     @property
     def queued_messages(self) -> int:
@@ -82,15 +82,16 @@ class Incoming(Outgoing):
             self._broken(None)
             return
         self._heard = self._listener.now
-        self._read([], data, len(data), hung_up)
-
-    def _read(self, messages: list[Event], data: bytes, size: int, hung_up: bool = False) -> None:
-        """Take what has arrived: `messages`, which have been parsed already, and the bytes behind them."""
+        size = len(data)
         with self._lock:
             self.bytes_in += size
-            if messages:
-                self._accept_locked(messages, size)
-            self._parse_locked(data, 0 if messages else size, sys.maxsize if hung_up else None)
+            self._parse_locked(data, size, sys.maxsize if hung_up else None)
+
+    def _read_on(self, messages: list[Event], data: bytes, size: int) -> None:
+        """The rest of `receive`, for the C: `messages` were read already, `data` follows; `size` is that of both."""
+        with self._lock:
+            self.bytes_in += size
+            self._parse_locked(data, size, messages=messages if self._protocol.state is OPEN else None)
 
     def _broken(self, error: OSError | None) -> None:
         """Nothing can be read any more: the stream has ended, or an error says why."""
@@ -116,86 +117,93 @@ class Incoming(Outgoing):
             when the server closes the connection. An empty one: nothing for now, and the connection is given back; it
             comes into `ready` again. `None`: that was the end, and `on_close` is due.
         """
-        if self._slice_ends:
+        if self._inbox and self._batch is not None:  # it is not the first since `begin`
             now = time.monotonic()
-            if self._slice_ends < 0:
+            if not self._slice_ends:
                 self._slice_ends = now + SLICE
             elif now >= self._slice_ends:
                 self._batch = None
                 self._listener.ready.append(self)  # type: ignore[arg-type]  # it is a Connection
                 return []
         with self._lock:
-            events = self._inbox
-            self._inbox = None
-            self._queued = 0
-            self._batch = events
-            if self._protocol.unread is not None:
-                self._parse_locked(b"", 0, None)
+            self._batch = events = self._inbox
             if events:
-                if not self._slice_ends:
-                    self._slice_ends = -1.0
-            elif self._protocol.state is OPEN:
+                self._inbox = None
+                self._queued = 0
+                if self._paused or self._protocol.unread is not None:
+                    self._read_on_locked()
+                return events
+            if self._protocol.state is OPEN:
                 self._busy = False
-                events = []
-            else:
-                events = None
-            if self._paused and not self._is_full():
-                self._resume_locked()
-        if events is None:
-            self._ended()
-        return events
+                return []
+        self._ended()
+        return None
 
     @property
     def slice_is_over(self) -> bool:
         """Whether others should have their turn; to be asked between two events, then `put_back` what is left."""
         now = time.monotonic()
-        if self._slice_ends <= 0:
+        if not self._slice_ends:
             self._slice_ends = now + SLICE
         return now >= self._slice_ends
 
-    def put_back(self, events: list[Event], seen: int) -> None:
-        """Have the rest of what `take` returned taken again, before what has come since. Go on with `take` then.
+    def put_back(self, rest: list[Event]) -> None:
+        """Have those be taken again, before what has come since, that the server was not given. Go on with `take` then.
 
         Args:
-            events: what `take` returned.
-            seen: how many of them the server has seen.
+            rest: the end of what `take` returned.
         """
         with self._lock:
-            rest = events[seen:]
-            if rest:  # else the server has closed the connection, or has seen them all
+            if self._batch:  # else the server has closed the connection, and sees none of them
                 self._inbox = rest + self._inbox if self._inbox else rest
                 self._queued += sum(map(len, rest))
-            self._batch = None
 
     # The caller holds the lock
 
-    def _accept_locked(self, messages: list[Event], size: int) -> None:
-        """Put messages in the inbox, for which so many bytes were read."""
-        if self._protocol.state >= CLOSE_SENT:
-            return
-        self.messages_in += len(messages)
-        # What was compressed can be a thousand times as large now, and what was left unread has been counted before.
-        self._queued += size if size and self._protocol.deflate is None else sum(map(len, messages))
-        if self._inbox:
-            self._inbox += messages
-        else:
-            self._inbox = messages
-        self._schedule_locked()
+    def _parse_locked(
+        self, data: bytes, size: int, most: int | None = None, messages: list[Event] | None = None
+    ) -> None:
+        """Have the protocol read, as many messages as the inbox has room for, and do what it finds.
 
-    def _parse_locked(self, data: bytes, size: int, most: int | None) -> None:
-        """Have the protocol read, as many messages as the inbox has room for, and do what it finds."""
+        Args:
+            data: what has arrived.
+            size: how many bytes that is, and what `messages` were read from; 0 if they have been counted before.
+            most: so many messages at most, if it is not for the inbox to say.
+            messages: what was read before it.
+        """
         protocol = self._protocol
         before = protocol.state
-        if most is None and self._inbox:
-            most = max(0, protocol.max_messages - len(self._inbox))
-        messages = protocol.receive(data, most)
+        inbox = self._inbox
+        if most is None and (inbox or messages):
+            most = max(0, protocol.max_messages - len(inbox or ()) - len(messages or ()))
+        found = protocol.receive(data, most)
+        if messages:
+            found = messages + found
         if protocol.replies:
             self._reply_locked(protocol.replies)
             protocol.replies = b""
-        if messages:
-            self._accept_locked(messages, size)
+        if found:
+            self.messages_in += len(found)
+            # What was compressed can be a thousand times as large now.
+            self._queued += size if size and protocol.deflate is None else sum(map(len, found))
+            if inbox:
+                inbox += found
+            else:
+                self._inbox = found
+            if not self._busy:
+                self._busy = True
+                self._listener.ready.append(self)  # type: ignore[arg-type]  # it is a Connection
         if protocol.state is not before:
             self._client_has_ended_locked()
+
+    def _read_on_locked(self) -> None:
+        """The inbox has been taken: there is room for what was left unread, or for more from the socket."""
+        if self._protocol.unread is not None:
+            self._parse_locked(b"", 0)
+        if self._paused and not self._is_full():
+            self._paused = False
+            self._heard = self._listener.now  # it could not be heard
+            self._watch_locked()
 
     def _is_full(self) -> bool:
         if self._protocol.state is not OPEN:
@@ -204,11 +212,6 @@ class Incoming(Outgoing):
         return inbox is not None and (
             len(inbox) >= self._options.max_queue or self._queued >= self._options.max_queue_size
         )
-
-    def _resume_locked(self) -> None:
-        self._paused = False
-        self._heard = self._listener.now  # it could not be heard
-        self._watch_locked()
 
     def _schedule_locked(self) -> bool:
         """Have a consumer look at this connection; return whether that is new."""

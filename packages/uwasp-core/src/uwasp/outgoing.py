@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from uwasp.exceptions import ConnectionClosed
 from uwasp.poller import READABLE, WRITABLE
-from uwasp.protocol import CLOSE_SENT, CloseCode, FrameProtocol
+from uwasp.protocol import CLOSE_SENT, OPEN, CloseCode, FrameProtocol
 
 if TYPE_CHECKING:
     from uwasp.listener import Listener, Waiter
@@ -98,8 +98,9 @@ class Outgoing:
         """Send a message. See `uwasp.WebSocket.send`."""
         if self._outgoing is not None:
             self._wait_for_room()
-        if self._protocol.deflate is None:
-            frame = self._protocol.encode_message(message)
+        protocol = self._protocol
+        if protocol.deflate is None:
+            frame = protocol.encode_message(message)
             with self._lock:
                 self._send_locked(frame)
         else:
@@ -107,7 +108,7 @@ class Outgoing:
             # long, and the listener, which takes the other lock, must not wait.
             with self._deflate_lock:
                 self._check_open()
-                frame = self._protocol.encode_message(message)
+                frame = protocol.encode_message(message)
                 with self._lock:
                     self._send_locked(frame)
 
@@ -219,14 +220,15 @@ class Outgoing:
 
     def _send_locked(self, frame: bytes) -> None:
         """Send a message, or keep it back if a consumer has asked for that."""
-        if self._protocol.state >= CLOSE_SENT:
+        if self._protocol.state is not OPEN:
             self._check_open()
         self.messages_out += 1
-        if self._corked is None:
+        corked = self._corked
+        if corked is None:
             self._write_locked(frame)
             return
-        self._corked += frame
-        if len(self._corked) >= CORKED_SIZE:
+        corked += frame
+        if len(corked) >= CORKED_SIZE:
             self._send_corked_locked()
 
     def _send_corked_locked(self) -> None:

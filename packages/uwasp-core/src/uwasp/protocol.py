@@ -226,6 +226,7 @@ class FrameProtocol:
         close_code: the code of the close frame that comes first, from either side (§7.1.5), or that is due; 1005
             for the client's without a code; 1006 if the connection was lost without any. `None` while it is open.
         close_reason: the reason that goes with it (§7.1.6).
+        remaining: how many bytes of the payload of the frame that is arriving have not come yet.
         replies: frames that RFC 6455 has the server send at once, pongs; the caller sends and clears them.
         unread: what was received behind the last of so many messages, and where in it `receive` is to go on; `None` if
             everything has been looked at.
@@ -241,6 +242,7 @@ class FrameProtocol:
         "max_fragments",
         "max_message_size",
         "max_messages",
+        "remaining",
         "replies",
         "state",
         "unread",
@@ -260,6 +262,7 @@ class FrameProtocol:
         self.state = OPEN
         self.close_code: int | None = None
         self.close_reason = ""
+        self.remaining = 0
         self.replies: bytes | bytearray = b""
         self.unread: tuple[bytes, int] | None = None
         self._buffer = b""  # what has been read of a frame's head, or of a control frame
@@ -267,12 +270,6 @@ class FrameProtocol:
         self._message: _Message | None = None
 
     # Reading
-
-    @property
-    def remaining(self) -> int:
-        """How many bytes of the payload of the frame that is arriving have not come yet."""
-        frame = self._frame
-        return 0 if frame is None else frame.remaining
 
     def receive(self, data: bytes = b"", most: int | None = None) -> list[str | bytes]:
         """Read what the client sent and return the messages that it completes, in order.
@@ -286,9 +283,9 @@ class FrameProtocol:
         """
         messages: list[str | bytes] = []
         state = self.state
-        if state is not OPEN and state is not CLOSE_SENT:
-            return messages
-        if state is CLOSE_SENT:
+        if state is not OPEN:
+            if state is not CLOSE_SENT:
+                return messages
             most = sys.maxsize  # none of them is kept
         elif most is None:
             most = self.max_messages
@@ -304,7 +301,7 @@ class FrameProtocol:
             self._fail(violation.code, violation.reason)
         except UnicodeDecodeError:
             self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
-        if state is CLOSE_SENT:
+        if state is not OPEN:
             messages.clear()
             self.replies = b""
         return messages
@@ -393,6 +390,7 @@ class FrameProtocol:
         assert message is not None
         stop = min(position + frame.remaining, len(data))
         part = frame.unmask(data[position:stop])
+        self.remaining = frame.remaining
         complete = not frame.remaining
         message.append(part, complete and frame.fin)
         if complete:
@@ -452,6 +450,7 @@ class FrameProtocol:
         else:
             self._set(State.FAILED, int(code), reason)
         self._frame = self._message = None
+        self.remaining = 0
 
     def _set(self, state: State, code: int, reason: str) -> None:
         self.state = state

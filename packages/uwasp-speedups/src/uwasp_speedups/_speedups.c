@@ -72,7 +72,7 @@ static int read_buffer_is_used;
 static PyObject *zero;
 
 static PyObject *name_append, *name_broken, *name_connections, *name_consume_end, *name_cork, *name_corked, *name_cut,
-    *name_failed, *name_flush_corked, *name_now, *name_on_message, *name_put_back, *name_react, *name_read, *name_ready,
+    *name_failed, *name_flush_corked, *name_now, *name_on_message, *name_put_back, *name_react, *name_read_on, *name_ready,
     *name_take, *name_watch_outgoing;
 
 static void set(PyObject **slot, PyObject *value) { /* takes the reference */
@@ -311,7 +311,7 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
                                   PyLong_FromSsize_t(size)};
         read_buffer_is_used = 0;
         if (arguments[2] != NULL && arguments[3] != NULL)
-            result = PyObject_VectorcallMethod(name_read, arguments, 4, NULL);
+            result = PyObject_VectorcallMethod(name_read_on, arguments, 4, NULL);
         Py_XDECREF(arguments[2]);
         Py_XDECREF(arguments[3]);
     }
@@ -574,9 +574,9 @@ static int recover(PyObject *self, PyObject **foreign) {
 }
 
 static int put_back(PyObject *self, PyObject *messages, Py_ssize_t seen) {
-    PyObject *arguments[3] = {self, messages, PyLong_FromSsize_t(seen)};
-    int failed = arguments[2] == NULL ? -1 : discard(PyObject_VectorcallMethod(name_put_back, arguments, 3, NULL));
-    Py_XDECREF(arguments[2]);
+    PyObject *rest = PyList_GetSlice(messages, seen, PyList_GET_SIZE(messages));
+    int failed = rest == NULL ? -1 : discard(PyObject_CallMethodOneArg(self, name_put_back, rest));
+    Py_XDECREF(rest);
     return failed;
 }
 
@@ -752,7 +752,7 @@ PyMODINIT_FUNC PyInit__speedups(void) {
         {&name_on_message, "on_message"},
         {&name_put_back, "put_back"},
         {&name_react, "_react"},
-        {&name_read, "_read"},
+        {&name_read_on, "_read_on"},
         {&name_ready, "ready"},
         {&name_take, "take"},
         {&name_watch_outgoing, "_watch_outgoing"},
