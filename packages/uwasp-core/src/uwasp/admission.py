@@ -1,0 +1,185 @@
+"""Admission: who gets a WebSocket, decided before the handshake is answered.
+
+A request is asked, in this order: whether its connection can be taken over at all, whether it is a handshake of
+RFC 6455, whether a page of its origin may make it, whether there is room, and whether the server class's `authorize`
+lets it in. Then it takes a place, and a descriptor. What speaks against it is raised as `Refused`; to tell the client
+and the log is the middleware's.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from uwasp import handshake, origin, statistics
+from uwasp.exceptions import Refusal
+
+if TYPE_CHECKING:
+    from uwasp.options import Options
+    from uwasp.routing import Route
+    from uwasp.takeover import Takeover
+
+__all__ = [
+    "Refused",
+    "accepting",
+    "authorize",
+    "decide",
+    "give_place_back",
+    "needing_descriptors",
+    "peer",
+    "server_may_refuse",
+    "take_place",
+    "unknown_path",
+]
+
+RETRY_AFTER = "5"  # seconds, in a 503
+
+# The reasons for which the operator has to do something, or wants to know.
+_FOR_THE_OPERATOR = frozenset({"takeover", "origin", "full", "descriptors"})
+
+_places_lock = threading.Lock()
+_places = 0  # taken by requests that are being accepted and that no listener has yet
+
+
+class Refused(Exception):
+    """A request gets no WebSocket.
+
+    Attributes:
+        reason: the word that it is counted under.
+        answer: what the client gets.
+        why: for the log; may be empty.
+    """
+
+    def __init__(self, reason: str, answer: handshake.Answer, why: str = "") -> None:
+        self.reason = reason
+        self.answer = answer
+        self.why = why
+
+    @property
+    def level(self) -> int:
+        """How it is logged."""
+        return logging.WARNING if self.reason in _FOR_THE_OPERATOR else logging.INFO
+
+
+def decide(environ: dict[str, Any], route: Route, takeover: Takeover) -> handshake.Answer:
+    """The answer that accepts a request, if nothing but its server speaks against it.
+
+    Raises:
+        Refused: something does.
+    """
+    options = route.options
+    reason = takeover.refusal()
+    if reason is not None:
+        raise Refused("takeover", handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason), reason)
+    answer = handshake.answer(environ, getattr(route.server_class, "protocols", ()), options.deflate)
+    if not answer.accepts:
+        raise Refused("handshake", answer, answer.body.decode().strip())
+    if not origin.is_allowed(environ, options.allowed_origins, options.trust_proxy):
+        why = f"{handshake.quote(environ['HTTP_ORIGIN'])} at host {handshake.quote(environ.get('HTTP_HOST', ''))}"
+        answer = handshake.refuse(HTTPStatus.FORBIDDEN, "this origin may not open a WebSocket here")
+        raise Refused("origin", answer, why)
+    limit = options.max_connections
+    if limit is not None and statistics.open_connections() >= limit:
+        raise _full(limit)
+    return answer
+
+
+def authorize(environ: dict[str, Any], route: Route) -> Any:
+    """Ask the server class; return what becomes `ws.user`.
+
+    Raises:
+        Refused: it refuses.
+    """
+    with server_may_refuse():
+        return getattr(route.server_class, "authorize", _anybody)(environ)
+
+
+def _anybody(environ: dict[str, Any]) -> None:
+    """The `authorize` of a server class that has none."""
+
+
+def take_place(limit: int | None) -> None:
+    """Take one of the places that the process has for connections, until `give_place_back`.
+
+    Several requests are accepted at once; without this, each would see the same last place.
+
+    Raises:
+        Refused: none is left.
+    """
+    global _places
+    with _places_lock:
+        if limit is None or statistics.open_connections() + _places < limit:
+            _places += 1
+            return
+    raise _full(limit)
+
+
+def give_place_back() -> None:
+    """The connection is counted by its listener now, or came to nothing."""
+    global _places
+    with _places_lock:
+        _places -= 1
+
+
+def accepting() -> int:
+    """How many requests this process is accepting as WebSockets just now."""
+    return _places
+
+
+@contextmanager
+def server_may_refuse() -> Iterator[None]:
+    """Around what runs the server's own code.
+
+    Raises:
+        Refused: the server raised `uwasp.Refusal`.
+    """
+    try:
+        yield
+    except Refusal as refusal:
+        answer = handshake.refuse(refusal.status, refusal.body, *refusal.headers)
+        raise Refused("authorize", answer, str(refusal.status.value)) from refusal
+
+
+@contextmanager
+def needing_descriptors() -> Iterator[None]:
+    """Around what opens descriptors for a connection.
+
+    Raises:
+        Refused: none is left.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        busy = _busy("no descriptor is left for another WebSocket")
+        raise Refused("descriptors", busy, str(error.strerror)) from error
+
+
+def unknown_path() -> Refused:
+    """No server is at the path of the request."""
+    return Refused("path", handshake.refuse(HTTPStatus.NOT_FOUND, "there is no WebSocket at this path"))
+
+
+def _full(limit: int) -> Refused:
+    return Refused("full", _busy("as many WebSockets are open as may be"), f"max_connections is {limit}")
+
+
+def _busy(reason: str) -> handshake.Answer:
+    return handshake.refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason, ("Retry-After", RETRY_AFTER))
+
+
+def peer(environ: dict[str, Any], options: Options | None) -> str:
+    """The client's address, for the log.
+
+    Of several in X-Forwarded-For it is the last, which the proxy itself has added. The client may have sent the others.
+    """
+    address: str = environ.get("REMOTE_ADDR", "")
+    if options is not None and options.trust_proxy:
+        address = environ.get("HTTP_X_FORWARDED_FOR", address).split(",")[-1].strip()
+    return handshake.quote(address) or "a Unix socket"

@@ -1,0 +1,119 @@
+"""The middleware on a socket pair, without uWSGI: the real handshake, and what it asks of a handler on the way."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from uwasp import ConfigurationError, Handler, Listener, Server, WebSocket, WebSocketMiddleware
+
+ENVIRON = {
+    "REQUEST_METHOD": "GET",
+    "PATH_INFO": "/echo",
+    "QUERY_STRING": "",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "HTTP_HOST": "example.com",
+    "HTTP_CONNECTION": "Upgrade",
+    "HTTP_UPGRADE": "websocket",
+    "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+}
+HELLO = b"\x81\x85\0\0\0\0hello"
+ECHO = b"\x81\x05hello"
+
+
+class SocketPair:
+    """Takes one end of a socket pair over, and notes what is done."""
+
+    def __init__(self) -> None:
+        self.own, self.client = socket.socketpair()
+        self.client.settimeout(10)
+        self.noted: list[str] = []
+
+    def refusal(self):
+        return None
+
+    def duplicate(self):
+        return os.dup(self.own.fileno())
+
+    def release(self, start_response, status, headers, before):
+        start_response(status, headers)
+        self.noted.append("answered")
+        before(self.own.fileno())
+        self.own.close()
+        self.noted.append("released")
+
+
+class NamedWebSocket(WebSocket):
+    __slots__ = ()
+
+
+class InTurn(Handler):
+    """Whoever has made the request polls."""
+
+    websocket_class = NamedWebSocket
+    released: tuple[int, ...] = ()
+
+    @classmethod
+    def before_release(cls, fd):
+        cls.released = (*cls.released, fd)
+
+    def handle(self, environ, protocol_name=None):
+        self.listener = InTurn.latest = Listener()
+        self.listener.add(self.ws, self.server)
+        return []
+
+
+class Echo(Server):
+    def on_message(self, message):
+        assert type(self.ws) is NamedWebSocket
+        self.ws.send(message)
+
+
+@pytest.fixture
+def pair():
+    pair = SocketPair()
+    with pair.client:
+        yield pair
+
+
+def test_a_takeover_of_ones_own_stands_where_uwsgi_is_not(pair):
+    middleware = WebSocketMiddleware(print, InTurn, [("/echo", Echo)])
+    middleware.takeover = pair
+    fd, statuses = pair.own.fileno(), []
+    assert list(middleware(dict(ENVIRON), lambda status, headers: statuses.append(status))) == []
+    assert statuses == ["101 Switching Protocols"]
+    assert pair.noted == ["answered", "released"]
+    assert InTurn.released == (fd,)
+    pair.client.sendall(HELLO)
+    InTurn.latest.poll(10)
+    while InTurn.latest.ready:
+        InTurn.latest.ready.popleft().consume()
+    assert pair.client.recv(100) == ECHO
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"runs": "threads"}, 'runs is "functions" or "coroutines", not \'threads\''),
+        ({"websocket_class": Server}, "websocket_class derives from WebSocket; <class .*Server'> does not"),
+    ],
+)
+def test_a_handler_that_says_of_itself_what_cannot_be_is_refused(attributes, message):
+    with pytest.raises(ConfigurationError, match=message):
+        WebSocketMiddleware(print, type("Wrong", (InTurn,), attributes))
+
+
+def test_a_handler_need_not_inherit():
+    class Handles:
+        def handle(self, environ, protocol_name=None):
+            return []
+
+    assert WebSocketMiddleware(print, Handles, [("/echo", Server)]).handler_class is Handles
+
+
+def test_a_handler_without_spawn_says_so():
+    with pytest.raises(NotImplementedError, match="InTurn has no spawn"):
+        InTurn.spawn(print)
