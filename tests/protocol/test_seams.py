@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-
 import pytest
 
+from takeovers import ENVIRON, SocketPair
 from uwasp import ConfigurationError, Handler, Listener, Server, WebSocket, WebSocketMiddleware
 
-ENVIRON = {
-    "REQUEST_METHOD": "GET",
-    "PATH_INFO": "/echo",
-    "QUERY_STRING": "",
-    "SERVER_PROTOCOL": "HTTP/1.1",
-    "HTTP_HOST": "example.com",
-    "HTTP_CONNECTION": "Upgrade",
-    "HTTP_UPGRADE": "websocket",
-    "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
-    "HTTP_SEC_WEBSOCKET_VERSION": "13",
-}
 HELLO = b"\x81\x85\0\0\0\0hello"
 ECHO = b"\x81\x05hello"
-
-
-class SocketPair:
-    """Takes one end of a socket pair over, and notes what is done."""
-
-    def __init__(self) -> None:
-        self.own, self.client = socket.socketpair()
-        self.client.settimeout(10)
-        self.noted: list[str] = []
-
-    def refusal(self):
-        return None
-
-    def duplicate(self):
-        return os.dup(self.own.fileno())
-
-    def release(self, start_response, status, headers, before):
-        start_response(status, headers)
-        self.noted.append("answered")
-        before(self.own.fileno())
-        self.own.close()
-        self.noted.append("released")
 
 
 class NamedWebSocket(WebSocket):

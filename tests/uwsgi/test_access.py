@@ -117,6 +117,22 @@ def test_authorize_refuses_with_a_status_headers_and_a_body(uwsgi):
     uwsgi.wait_for_output("refused to 127.0.0.1 at /guarded: authorize, 401")
 
 
+def test_an_authorize_that_returns_false_refuses(uwsgi):
+    refused = Answer(uwsgi.port, "/guarded?false=1")
+    assert (refused.status, refused.body) == (403, "Forbidden\n")
+
+
+def test_an_authorize_that_returns_a_coroutine_refuses_and_says_so_once(uwsgi):
+    before = figures(uwsgi.port)
+    refused = Answer(uwsgi.port, "/guarded?later=1")
+    assert (refused.status, refused.body) == (500, "authorize is at fault\n")
+    uwsgi.wait_for_output("at /guarded: authorize, Guarded.authorize returned a coroutine: nothing of it was run")
+    after = figures(uwsgi.port)
+    assert after["opened"] == before["opened"]
+    assert after["refused"]["authorize"] == before["refused"].get("authorize", 0) + 1
+    assert "never awaited" not in uwsgi.output
+
+
 def test_an_error_in_authorize_is_as_an_error_in_a_view_and_takes_no_connection_over(uwsgi):
     """uWSGI logs it and closes the connection without an answer (which nginx turns into a 502)."""
     before = figures(uwsgi.port)["opened"]

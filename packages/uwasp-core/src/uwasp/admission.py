@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from uwasp import handshake, origin, statistics
@@ -63,6 +64,8 @@ class Refused(Exception):
     @property
     def level(self) -> int:
         """How it is logged."""
+        if self.answer.status.startswith("500"):
+            return logging.ERROR
         return logging.WARNING if self.reason in _FOR_THE_OPERATOR else logging.INFO
 
 
@@ -76,7 +79,7 @@ def decide(environ: dict[str, Any], route: Route, takeover: Takeover) -> handsha
     reason = takeover.refusal()
     if reason is not None:
         raise Refused("takeover", handshake.refuse(HTTPStatus.NOT_IMPLEMENTED, reason), reason)
-    answer = handshake.answer(environ, getattr(route.server_class, "protocols", ()), options.deflate)
+    answer = handshake.answer(environ, route.protocols, options.deflate)
     if not answer.accepts:
         raise Refused("handshake", answer, answer.body.decode().strip())
     if not origin.is_allowed(environ, options.allowed_origins, options.trust_proxy):
@@ -93,14 +96,21 @@ def authorize(environ: dict[str, Any], route: Route) -> Any:
     """Ask the server class; return what becomes `ws.user`.
 
     Raises:
-        Refused: it refuses.
+        Refused: it refuses, or has decided nothing.
     """
+    if route.authorize is None:
+        return None
     with server_may_refuse():
-        return getattr(route.server_class, "authorize", _anybody)(environ)
-
-
-def _anybody(environ: dict[str, Any]) -> None:
-    """The `authorize` of a server class that has none."""
+        user = route.authorize(environ)
+        if user is False:
+            raise Refusal
+    kind = type(user)  # not `isinstance`, which would make a lazy object look up what it stands for
+    if hasattr(kind, "__await__") or issubclass(kind, GeneratorType | AsyncGeneratorType):
+        if issubclass(kind, CoroutineType | GeneratorType):
+            user.close()  # or Python would complain later, where nobody knows why
+        why = f"{route.name}.authorize returned a {kind.__name__}: nothing of it was run. It returns the user itself"
+        raise Refused("authorize", handshake.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "authorize is at fault"), why)
+    return user
 
 
 def take_place(limit: int | None) -> None:

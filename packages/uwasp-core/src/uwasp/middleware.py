@@ -70,7 +70,7 @@ class WebSocketMiddleware:
         self.takeover: takeover.Takeover = takeover
         self._websocket_class = getattr(self.handler_class, "websocket_class", Handler.websocket_class)
         self._before_release = getattr(self.handler_class, "before_release", Handler.before_release)
-        self._routes = routing.find_routes(self.servers, Options.named(options))
+        self._routes = routing.find_routes(self.servers, Options.named(options), self.handler_class)
         check = getattr(self.handler_class, "check", None)
         if check is not None:
             check()
@@ -115,7 +115,7 @@ class WebSocketMiddleware:
             ws = self._websocket_class(environ, route.path, answer.protocol, options, user)
             protocol = FrameProtocol(options.max_message_size, options.max_fragments, answer.deflate)
             with admission.needing_descriptors(), admission.server_may_refuse():
-                handler = self.handler_class(ws, route.server_class(ws))
+                handler = self.handler_class(ws, route.make_server(ws))
                 fd = self.takeover.duplicate()
             connection = Connection(fd, protocol, options, admission.peer(environ, options), route.path)
             try:
