@@ -17,7 +17,7 @@ from http import HTTPStatus
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from uwasp import handshake, origin, statistics
+from uwasp import handshake, origin
 from uwasp.exceptions import Refusal
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "accepting",
     "authorize",
     "decide",
+    "end_accepting",
     "give_place_back",
     "needing_descriptors",
     "peer",
@@ -44,7 +45,8 @@ RETRY_AFTER = "5"  # seconds, in a 503
 _FOR_THE_OPERATOR = frozenset({"takeover", "origin", "full", "descriptors"})
 
 _places_lock = threading.Lock()
-_places = 0  # taken by requests that are being accepted and that no listener has yet
+_places = 0  # taken: by requests that are being accepted, and by connections until they end
+_accepting = 0  # requests that are being accepted
 
 
 class Refused(Exception):
@@ -87,7 +89,7 @@ def decide(environ: dict[str, Any], route: Route, takeover: Takeover) -> handsha
         answer = handshake.refuse(HTTPStatus.FORBIDDEN, "this origin may not open a WebSocket here")
         raise Refused("origin", answer, why)
     limit = options.max_connections
-    if limit is not None and statistics.open_connections() >= limit:
+    if limit is not None and _places >= limit:  # before the server is asked, which can take long
         raise _full(limit)
     return answer
 
@@ -114,23 +116,32 @@ def authorize(environ: dict[str, Any], route: Route) -> Any:
 
 
 def take_place(limit: int | None) -> None:
-    """Take one of the places that the process has for connections, until `give_place_back`.
+    """Begin to accept a request: take one of the places that the process has for connections.
 
-    Several requests are accepted at once; without this, each would see the same last place.
+    It is taken until `give_place_back`, which is called when the connection ends, or comes to nothing: one count from
+    here to there, so that nobody is counted twice, or not at all, on the way to a listener.
 
     Raises:
         Refused: none is left.
     """
-    global _places
+    global _accepting, _places
     with _places_lock:
-        if limit is None or statistics.open_connections() + _places < limit:
+        if limit is None or _places < limit:
             _places += 1
+            _accepting += 1
             return
     raise _full(limit)
 
 
+def end_accepting() -> None:
+    """The request is over: its connection is with a listener, or came to nothing."""
+    global _accepting
+    with _places_lock:
+        _accepting -= 1
+
+
 def give_place_back() -> None:
-    """The connection is counted by its listener now, or came to nothing."""
+    """The connection has ended, or came to nothing."""
     global _places
     with _places_lock:
         _places -= 1
@@ -138,7 +149,7 @@ def give_place_back() -> None:
 
 def accepting() -> int:
     """How many requests this process is accepting as WebSockets just now."""
-    return _places
+    return _accepting
 
 
 @contextmanager

@@ -111,6 +111,7 @@ class WebSocketMiddleware:
         """
         options = route.options
         admission.take_place(options.max_connections)
+        connection = None
         try:
             ws = self._websocket_class(environ, route.path, answer.protocol, options, user)
             protocol = FrameProtocol(options.max_message_size, options.max_fragments, answer.deflate)
@@ -118,6 +119,7 @@ class WebSocketMiddleware:
                 handler = self.handler_class(ws, route.make_server(ws))
                 fd = self.takeover.duplicate()
             connection = Connection(fd, protocol, options, admission.peer(environ, options), route.path)
+            connection.give_place_back = admission.give_place_back
             try:
                 try:
                     self.takeover.release(start_response, answer.status, answer.headers, self._before_release)
@@ -132,7 +134,9 @@ class WebSocketMiddleware:
                 connection.abandon()
                 raise
         finally:
-            admission.give_place_back()
+            admission.end_accepting()
+            if connection is None:
+                admission.give_place_back()
 
 
 def _warn_about_routers() -> None:

@@ -21,7 +21,6 @@ __all__ = [
     "Totals",
     "add_listener",
     "count_refusal",
-    "open_connections",
     "stats",
 ]
 
@@ -56,11 +55,6 @@ def count_refusal(reason: str) -> None:
         takeover.add_to_metric("uwasp.refused", 1)
     if takeover.has_metric(f"uwasp.refused.{reason}"):
         takeover.add_to_metric(f"uwasp.refused.{reason}", 1)
-
-
-def open_connections() -> int:
-    """How many connections this process has."""
-    return sum(len(listener) for listener in _listeners)
 
 
 def stats() -> dict[str, Any]:
