@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from takeovers import ENVIRON, SocketPair
@@ -57,6 +59,29 @@ def test_a_takeover_of_ones_own_stands_where_uwsgi_is_not(pair):
     while InTurn.latest.ready:
         InTurn.latest.ready.popleft().consume()
     assert pair.client.recv(100) == ECHO
+
+
+def test_a_path_is_quoted_wherever_it_is_told(pair, caplog):
+    caplog.set_level(logging.DEBUG)
+    seen = []
+    path = "/w\u00f6rld\x1b[31m\n"
+
+    class Seen(Server):
+        def on_open(self):
+            seen.append(repr(self.ws))
+
+    middleware = WebSocketMiddleware(print, InTurn, [(path, Seen)])
+    middleware.takeover = pair
+    asked = dict(ENVIRON, PATH_INFO=path.encode().decode("latin-1"))
+    list(middleware(asked, lambda status, headers: None))
+    InTurn.latest.ready.popleft().consume()
+    pair.client.close()
+    InTurn.latest.poll(10)
+    InTurn.latest.ready.popleft().consume()
+    list(middleware(dict(asked, HTTP_ORIGIN="null"), lambda status, headers: None))
+    lines = [*seen, *(record.getMessage() for record in caplog.records)]
+    assert len([line for line in lines if "at /w\\xf6rld\\x1b[31m\\n" in line]) == 3
+    assert [line for line in lines if not (line.isascii() and line.isprintable())] == []
 
 
 @pytest.mark.parametrize(

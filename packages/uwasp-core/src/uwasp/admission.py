@@ -84,10 +84,15 @@ def decide(environ: dict[str, Any], route: Route, takeover: Takeover) -> handsha
     answer = handshake.answer(environ, route.protocols, options.deflate)
     if not answer.accepts:
         raise Refused("handshake", answer, answer.body.decode().strip())
-    if not origin.is_allowed(environ, options.allowed_origins, options.trust_proxy):
-        why = f"{handshake.quote(environ['HTTP_ORIGIN'])} at host {handshake.quote(environ.get('HTTP_HOST', ''))}"
-        answer = handshake.refuse(HTTPStatus.FORBIDDEN, "this origin may not open a WebSocket here")
-        raise Refused("origin", answer, why)
+    trusted = options.allowed_origins, options.trust_proxy
+    if not origin.is_allowed(environ, *trusted):
+        page = handshake.quote(environ["HTTP_ORIGIN"])
+        host = handshake.quote(origin.asked_host(environ, options.trust_proxy))
+        rule = "it is not that of the host that was asked" if options.allowed_origins is None else "it is not listed"
+        answer = handshake.refuse(
+            HTTPStatus.FORBIDDEN, f"this origin may not open a WebSocket here: {rule} (allowed_origins, trust_proxy)"
+        )
+        raise Refused("origin", answer, f"{page} at host {host}: {origin.remedy(environ, *trusted)}")
     limit = options.max_connections
     if limit is not None and _places >= limit:  # before the server is asked, which can take long
         raise _full(limit)
