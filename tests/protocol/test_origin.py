@@ -104,7 +104,7 @@ PAGE = "https://chat.example.com"
         ({"HTTP_X_FORWARDED_HOST": "chat.example.com"}, None, False, ["X-Forwarded-Host has", "trust_proxy=True"]),
         ({"HTTP_X_FORWARDED_HOST": "other"}, None, False, ["allowed_origins=", "Host"]),
         ({"HTTP_ORIGIN": "null"}, None, False, ['allowed_origins="*"']),
-        ({"HTTP_ORIGIN": "https://a\"]b"}, None, False, ['allowed_origins="*"']),
+        ({"HTTP_ORIGIN": 'https://a"]b'}, None, False, ['allowed_origins="*"']),
         ({"HTTP_ORIGIN": "https://" + "x" * 1000}, ["https://example.org"], False, ['allowed_origins="*"']),
     ],
 )
