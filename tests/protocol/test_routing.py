@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import functools
 import logging
@@ -138,6 +139,19 @@ def test_an_authorize_that_cannot_be_called_is_refused(authorize, message):
         make(derived(authorize=authorize))
 
 
+def test_an_authorize_that_would_be_bound_to_an_object_is_refused_whatever_it_is():
+    class Method:
+        def __call__(self, environ):
+            """Never called so."""
+
+        def __get__(self, server, owner):
+            return functools.partial(self, server)
+
+    with pytest.raises(TypeError, match=r"Chat.authorize .*put @classmethod above it"):
+        make(derived(authorize=Method()))
+    make(derived(authorize=staticmethod(Method())))
+
+
 class Closed(Server):
     @classmethod
     def authorize(cls, environ):
@@ -210,6 +224,14 @@ def test_a_future_lets_nobody_in_either():
         assert statuses(returning(loop.create_future)) == ["500"]
     finally:
         loop.close()
+
+
+def test_a_response_of_a_framework_lets_nobody_in_and_the_log_says_what_would_refuse(caplog):
+    class Redirect:
+        status_code = 302
+
+    assert statuses(returning(Redirect)) == ["500"]
+    assert "Chat.authorize returned a Redirect: a response refuses nobody. Raise a uwasp.Refusal" in caplog.text
 
 
 def test_false_refuses_and_every_other_answer_lets_in():
@@ -324,6 +346,7 @@ class MakesServers:
         (generator, "generator makes no server when it is called: it is a generator"),
         (functools.partial(coroutine, 1), "coroutine makes no server"),
         (CoroutineCallable(), "CoroutineCallable makes no server"),
+        (type("Chat", (Server, abc.ABC), {"room": abc.abstractmethod(function)}), "Chat is abstract"),
         (Good(None), "the server for /path is a class, not <"),
         ("Good", "the server for /path is a class, not 'Good'"),
         (type("Half", (), {"on_open": function}), "Half has no on_message, on_close; inherit from uwasp.Server"),

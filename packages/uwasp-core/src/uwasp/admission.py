@@ -112,11 +112,16 @@ def authorize(environ: dict[str, Any], route: Route) -> Any:
         if user is False:
             raise Refusal
     kind = type(user)  # not `isinstance`, which would make a lazy object look up what it stands for
+    fault = ""
     if hasattr(kind, "__await__") or issubclass(kind, GeneratorType | AsyncGeneratorType):
         if issubclass(kind, CoroutineType | GeneratorType):
             user.close()  # or Python would complain later, where nobody knows why
-        why = f"{route.name}.authorize returned a {kind.__name__}: nothing of it was run. It returns the user itself"
-        raise Refused("authorize", handshake.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "authorize is at fault"), why)
+        fault = "nothing of it was run. It returns the user itself"
+    elif hasattr(kind, "status_code"):  # Flask's, Django's
+        fault = "a response refuses nobody. Raise a uwasp.Refusal"
+    if fault:
+        answer = handshake.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "authorize is at fault")
+        raise Refused("authorize", answer, f"{route.name}.authorize returned a {kind.__name__}: {fault}")
     return user
 
 

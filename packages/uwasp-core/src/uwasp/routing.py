@@ -132,6 +132,8 @@ def _find_route(path: str, server_class: ServerClass, options: Options, handler_
     made: set[type] = set()
     if isinstance(described, type):
         _check_events(described, handler_class)
+        if inspect.isabstract(described):
+            raise TypeError(f"{name} is abstract: nothing can be made of it")
         made.add(described)
     elif _runs_later(described):
         raise TypeError(f"{name} makes no server when it is called: it is {_runs_later(described)}")
@@ -205,7 +207,7 @@ def _find_authorize(described: Any) -> Authorize | None:
             f"{name} is {later}: nothing of it would be run, and everybody let in. "
             "It is a plain function (def) under every handler"
         )
-    if isinstance(own, FunctionType):
+    if callable(own) and hasattr(type(own), "__get__") and not isinstance(own, staticmethod | functools.partial):
         raise TypeError(
             f"{name} is called before there is an object: put @classmethod above it, def authorize(cls, environ)"
         )
