@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -45,6 +47,35 @@ def test_the_server_at_the_top_of_the_readme_runs_as_it_says(
         assert client.recv(10) == b"binary"
     with urlopen(f"http://{uwsgi.address}/", timeout=10) as response:
         assert response.read() == b"Open a WebSocket at /echo.\n"
+
+
+ECHO = """
+from uwasp import Server, WebSocketMiddleware
+
+application = WebSocketMiddleware(print, "threads", [("/echo", Server)])
+"""
+UWSGI_DATE = r"\[(\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4})\]"
+
+
+def test_the_configuration_of_logging_matches_uwsgis_own_lines(
+    start_uwsgi: Callable[..., Uwsgi], tmp_path: Path
+) -> None:
+    recipe = code_block(REPOSITORY / "docs" / "production.md", "python", "logging.basicConfig")
+    application = tmp_path / "echo.py"
+    application.write_text(recipe + ECHO)
+    uwsgi = start_uwsgi(application, "--threads", "2")
+    with connect(f"{uwsgi.url}/echo"):
+        uwsgi.wait_for_output("is open")
+        uwsgi.wait_for_output("GET /echo =>")
+    (theirs,) = re.findall(rf"^\[pid: (\d+)\|app: .*{UWSGI_DATE} GET /echo =>", uwsgi.output, re.MULTILINE)
+    (ours,) = re.findall(
+        rf"^\[pid: (\d+)\] {UWSGI_DATE} INFO uwasp.connection: connection 1 of 127.0.0.1 at /echo is open$",
+        uwsgi.output,
+        re.MULTILINE,
+    )
+    assert theirs[0] == ours[0]
+    times = [datetime.strptime(date, "%a %b %d %H:%M:%S %Y") for _, date in (theirs, ours)]
+    assert abs(times[0] - times[1]) < timedelta(seconds=10)
 
 
 def test_ci_runs_the_tests_by_the_command_of_the_readme() -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import fields
 
 import pytest
 
 from uwasp import Deflate, Options, Server
+from uwasp.poller import READABLE, new_poller
 
 COUNTS = ("max_message_size", "max_fragments", "write_limit", "max_queue", "max_queue_size")
 TIMES = ("close_timeout", "shutdown_timeout")
 OPTIONAL_TIMES = ("ping_interval", "ping_timeout", "send_timeout")
+NO_TIMES = (0, -1, -0.5, "1", True, 604_801, 30 * 86_400, 2**31, 10**400, 1e300, math.inf, -math.inf, math.nan)
 WRONG = [
-    *((name, value) for name in COUNTS for value in (0, -1, 1.5, "1", None, True)),
-    *((name, value) for name in TIMES for value in (0, -1, "1", None, True)),
-    *((name, value) for name in OPTIONAL_TIMES for value in (0, -1, "1", True)),
-    *(("max_connections", value) for value in (0, -1, 1.5, "1", True)),
+    *((name, value) for name in COUNTS for value in (0, -1, 1.5, "1", None, True, math.inf, 2**63)),
+    *((name, value) for name in TIMES for value in (*NO_TIMES, None)),
+    *((name, value) for name in OPTIONAL_TIMES for value in NO_TIMES),
+    *(("max_connections", value) for value in (0, -1, 1.5, "1", True, math.inf)),
     *(("compression", value) for value in ("gzip", True, 1)),
     *(("allowed_origins", value) for value in ("example.com", ["example.com"], [1])),
     *(("trust_proxy", value) for value in ("yes", 1, None)),
@@ -26,6 +30,24 @@ WRONG = [
 def test_a_wrong_value_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
         Options(**{name: value})
+
+
+@pytest.mark.parametrize("name", [*TIMES, *OPTIONAL_TIMES])
+def test_a_time_that_is_none_says_what_was_expected(name):
+    with pytest.raises(ValueError, match=rf"^{name} is a number of seconds above 0 and at most 604,800 .*, not inf$"):
+        Options(**{name: math.inf})
+
+
+@pytest.mark.parametrize("name", [*TIMES, *OPTIONAL_TIMES])
+def test_the_longest_time_is_one_that_the_poller_takes(name):
+    longest = getattr(Options(**{name: 604_800}), name)
+    reading, writing = os.pipe()
+    os.write(writing, b"now")
+    poller = new_poller()
+    poller.register(reading, READABLE)
+    assert poller.poll(2 * longest) == [(reading, READABLE)]
+    for fd in (reading, writing):
+        os.close(fd)
 
 
 def test_an_unknown_option_is_refused_and_the_known_ones_are_named():

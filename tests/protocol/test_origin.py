@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from uwasp.origin import is_allowed
+from uwasp.origin import is_allowed, remedy
 
 SAME = [
     ("http://example.com", "example.com"),
@@ -89,3 +89,36 @@ def test_a_proxy_names_the_host_only_where_it_is_trusted():
     request = environ("https://example.com", "10.0.0.1:8000", HTTP_X_FORWARDED_HOST="example.com, inner")
     assert is_allowed(request, None, True)
     assert not is_allowed(request, None, False)
+
+
+PAGE = "https://chat.example.com"
+
+
+@pytest.mark.parametrize(
+    ("environ", "allowed", "trust_proxy", "words"),
+    [
+        ({}, None, False, ['allowed_origins=["https://chat.example.com"]', "Host, or X-Forwarded-Host with"]),
+        ({}, None, True, ['allowed_origins=["https://chat.example.com"]', "pass on in X-Forwarded-Host the host"]),
+        ({}, ["https://example.org"], False, ['add "https://chat.example.com" to allowed_origins']),
+        ({}, [], True, ['add "https://chat.example.com" to allowed_origins']),
+        ({"HTTP_X_FORWARDED_HOST": "chat.example.com"}, None, False, ["X-Forwarded-Host has", "trust_proxy=True"]),
+        ({"HTTP_X_FORWARDED_HOST": "other"}, None, False, ["allowed_origins=", "Host"]),
+        ({"HTTP_ORIGIN": "null"}, None, False, ['allowed_origins="*"']),
+        ({"HTTP_ORIGIN": 'https://a"]b'}, None, False, ['allowed_origins="*"']),
+        ({"HTTP_ORIGIN": "https://" + "x" * 1000}, ["https://example.org"], False, ['allowed_origins="*"']),
+    ],
+)
+def test_a_refusal_names_the_option_or_header_to_set(environ, allowed, trust_proxy, words):
+    environ = {"HTTP_HOST": "inner", "HTTP_ORIGIN": PAGE, **environ}
+    assert not is_allowed(environ, allowed, trust_proxy)
+    said = remedy(environ, allowed, trust_proxy)
+    assert [word for word in words if word not in said] == []
+    assert len(said) < 300
+
+
+def test_what_a_refusal_names_lets_the_page_in():
+    environ = {"HTTP_HOST": "inner", "HTTP_ORIGIN": PAGE}
+    assert is_allowed(environ, [PAGE], False)
+    assert is_allowed({**environ, "HTTP_HOST": "chat.example.com"}, None, False)
+    assert is_allowed({**environ, "HTTP_X_FORWARDED_HOST": "chat.example.com"}, None, True)
+    assert is_allowed({**environ, "HTTP_ORIGIN": "null"}, ["*"], False)

@@ -88,16 +88,24 @@ class Gate(Echo):
             self.count += 1
 
 
+async def never() -> None:
+    raise AssertionError("this was run")
+
+
 class Guarded(Server):
     """Lets in who says so in the query string."""
 
-    protocols = ("a", "a\r\nX-Injected: yes")
+    protocols = ("a",)
 
     @classmethod
     def authorize(cls, environ):
         asked = dict(parse_qsl(environ["QUERY_STRING"]))
         if "user" in asked:
             return {"name": asked["user"]}
+        if "false" in asked:
+            return False
+        if "later" in asked:
+            return never()
         if "raise" in asked:
             raise LookupError("raised in authorize")
         if "login" in asked:

@@ -58,8 +58,12 @@ def test_a_page_of_the_same_host_comes_in_and_one_of_another_does_not(uwsgi):
     assert Answer(port, Origin="https://EXAMPLE.com:443").status == 101
     assert Answer(port, host="[::1]:8000", Origin="http://[::1]:8000").status == 101
     refused = Answer(port, Origin="http://example.org")
-    assert (refused.status, refused.body) == (403, "this origin may not open a WebSocket here\n")
-    uwsgi.wait_for_output("refused to 127.0.0.1 at /echo: origin, http://example.org at host example.com")
+    assert refused.status == 403
+    assert refused.body.startswith("this origin may not open a WebSocket here: it is not that of the host")
+    uwsgi.wait_for_output(
+        "refused to 127.0.0.1 at /echo: origin, http://example.org at host example.com: if that page is yours, "
+        'set allowed_origins=["http://example.org"], or have the proxy in front pass on in Host'
+    )
     assert Answer(port, Origin="null").status == 403
 
 
@@ -115,6 +119,22 @@ def test_authorize_refuses_with_a_status_headers_and_a_body(uwsgi):
     assert json.loads(error.body) == {"error": "no"}
     assert error.headers.get_all("Content-Type") == ["application/json"]
     uwsgi.wait_for_output("refused to 127.0.0.1 at /guarded: authorize, 401")
+
+
+def test_an_authorize_that_returns_false_refuses(uwsgi):
+    refused = Answer(uwsgi.port, "/guarded?false=1")
+    assert (refused.status, refused.body) == (403, "Forbidden\n")
+
+
+def test_an_authorize_that_returns_a_coroutine_refuses_and_says_so_once(uwsgi):
+    before = figures(uwsgi.port)
+    refused = Answer(uwsgi.port, "/guarded?later=1")
+    assert (refused.status, refused.body) == (500, "authorize is at fault\n")
+    uwsgi.wait_for_output("at /guarded: authorize, Guarded.authorize returned a coroutine: nothing of it was run")
+    after = figures(uwsgi.port)
+    assert after["opened"] == before["opened"]
+    assert after["refused"]["authorize"] == before["refused"].get("authorize", 0) + 1
+    assert "never awaited" not in uwsgi.output
 
 
 def test_an_error_in_authorize_is_as_an_error_in_a_view_and_takes_no_connection_over(uwsgi):

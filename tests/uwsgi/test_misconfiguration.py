@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from processes import STOP_TIMEOUT, listening_socket, not_installed, uwsgi_program
+from processes import LOOP_OPTIONS, STOP_TIMEOUT, listening_socket, not_installed, uwsgi_program
 
 
 def refused(serve, *options, loop, **keywords):
@@ -85,6 +85,35 @@ def test_http11_socket_under_gevent_is_warned_about(serve, handler):
     if handler != "gevent":
         pytest.skip("the gevent loop's fault")
     serve(kind="http11-socket").wait_for_output("uWSGI's gevent loop does not serve --http11-socket")
+
+
+ASYNC = """
+import os
+import uwasp
+
+class Chat(uwasp.Server):
+    max_mesage_size = 100
+
+    @classmethod
+    {authorize} authorize(cls, environ):
+        raise uwasp.Refusal
+
+application = uwasp.WebSocketMiddleware(print, os.environ["UWASP_HANDLER"], [("/chat", Chat)])
+"""
+
+
+def test_a_server_that_would_let_everybody_in_does_not_start(serve, handler, tmp_path):
+    application = tmp_path / "chat.py"
+    application.write_text(ASYNC.format(authorize="async def"))
+    output = refused(serve, loop=LOOP_OPTIONS[handler], application=application)
+    assert "TypeError: Chat.authorize is async def: nothing of it would be run, and everybody let in." in output
+
+
+def test_an_option_that_looks_misspelt_is_told_without_any_configuration_of_logging(serve, tmp_path):
+    application = tmp_path / "chat.py"
+    application.write_text(ASYNC.format(authorize="def"))
+    uwsgi = serve(application=application)
+    uwsgi.wait_for_output("Chat.max_mesage_size means nothing to uWASP: is it to be max_message_size?")
 
 
 @pytest.mark.source_build

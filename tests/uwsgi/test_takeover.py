@@ -97,3 +97,35 @@ def test_a_child_that_is_ended_by_a_signal_ends_nothing_else(serve):
         for each in (client, bystander):
             each.send("hello")
             assert each.recv(10) == "hello"
+
+
+WATCHING = """
+import os
+from uwasp import Server, WebSocketMiddleware
+from uwasp.handler import find_handler
+
+def say(when, fd):
+    print(when, os.readlink(f"/proc/self/fd/{fd}"), flush=True)
+
+class Watching(find_handler(os.environ["UWASP_HANDLER"])):
+    @classmethod
+    def before_release(cls, fd):
+        super().before_release(fd)
+        cls.fd = fd
+        say("before:", fd)
+
+    def handle(self, environ, protocol_name=None):
+        say("after:", self.fd)
+        return super().handle(environ, protocol_name)
+
+application = WebSocketMiddleware(print, Watching, [("/", Server)])
+"""
+
+
+def test_a_handler_is_told_uwsgis_number_while_it_is_still_the_connections(serve, tmp_path):
+    application = tmp_path / "watching.py"
+    application.write_text(WATCHING)
+    uwsgi = serve(application=application)
+    with connect(f"{uwsgi.url}/"):
+        uwsgi.wait_for_output("after: /dev/null")
+        assert "before: socket:" in uwsgi.output

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from uwasp.incoming import Incoming
@@ -30,14 +31,16 @@ class Closing(Incoming):
 
     Attributes:
         closed_by: who or what ended it, in words for the log; empty while it is open.
+        give_place_back: called once, when it ends; `None` if it took no place (see `uwasp.admission`).
     """
 
-    __slots__ = ("_timer", "closed_by")
+    __slots__ = ("_timer", "closed_by", "give_place_back")
 
     def __init__(self, fd: int, protocol: FrameProtocol, options: Options) -> None:
         super().__init__(fd, protocol, options)
         self._timer: Timer | None = None  # ends the patience with the peer, or with the server
         self.closed_by = ""
+        self.give_place_back: Callable[[], None] | None = None
 
     # For any thread or greenlet
 
@@ -79,6 +82,7 @@ class Closing(Incoming):
 
     def _lost(self, by: str) -> None:
         """The peer's side has ended, or the connection is broken."""
+        self._leave_place()  # before it is no longer counted as open: whoever sees that finds a place
         with self._lock:
             if self._protocol.unread is not None:
                 self._parse_locked(b"", 0, sys.maxsize)
@@ -89,6 +93,11 @@ class Closing(Incoming):
             self.fd = -1
             self._socket.close()
             self._schedule_locked()
+
+    def _leave_place(self) -> None:
+        give_back, self.give_place_back = self.give_place_back, None
+        if give_back is not None:
+            give_back()
 
     # The caller holds the lock
 

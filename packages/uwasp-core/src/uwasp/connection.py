@@ -54,6 +54,7 @@ class Connection(Closing):
             connection was lost without one; `None` while there has been neither.
         close_reason: the reason that goes with it.
         fd: the descriptor; -1 once it is closed.
+        give_place_back: called once, when the connection ends; `None` if it took no place (see `uwasp.admission`).
         number: tells it from the other connections of this process, in the log.
         server: the user's object that its events are for; `None` after `done`.
         messages_in, messages_out, bytes_in, bytes_out: what has gone over it; bytes on the wire, after the handshake.
@@ -92,6 +93,7 @@ class Connection(Closing):
         if getattr(self, "_listener", None) is not None:
             self.close(CloseCode.INTERNAL_ERROR, "internal error", "a failure of its handler")
             return
+        self._leave_place()
         self._protocol.lose()
         self.fd = -1
         self._socket.close()

@@ -7,15 +7,15 @@ methods are called. It does so on the pieces of `uwasp.listener`. The core knows
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from uwasp.exceptions import ConfigurationError, HandlerNotFound
+from uwasp.websocket import WebSocket
 
 if TYPE_CHECKING:
     from uwasp.server import ServerInterface
-    from uwasp.websocket import WebSocket
 
 __all__ = ["ENTRY_POINT_GROUP", "Handler", "find_handler"]
 
@@ -24,6 +24,8 @@ ENTRY_POINT_GROUP = "uwasp.handlers"
 # The handlers that we publish, for the error message only: name in the group -> distribution.
 PUBLISHED = {"threads": "uwasp-threads", "gevent": "uwasp-gevent"}
 
+RUNS = ("functions", "coroutines")
+
 
 class Handler(ABC):
     """Schedules one connection for its server.
@@ -31,7 +33,16 @@ class Handler(ABC):
     Args:
         ws: the connection. It is not open before `handle` is called.
         server: the user's server object for it.
+
+    Attributes:
+        websocket_class: what the middleware makes for each connection and gives to its server (default: `WebSocket`).
+        runs: which events it can run: `"functions"` (the default) or `"coroutines"`, those of servers whose
+            `on_open`, `on_message` and `on_close` are `async def`. Servers with the others are refused when the
+            application is loaded. `authorize` is a plain function under each.
     """
+
+    websocket_class: ClassVar[type[WebSocket]] = WebSocket
+    runs: ClassVar[str] = "functions"
 
     def __init__(self, ws: WebSocket, server: ServerInterface) -> None:
         self.ws = ws
@@ -43,6 +54,26 @@ class Handler(ABC):
 
         Raises:
             ConfigurationError: the message names the option to set.
+        """
+
+    @classmethod
+    def spawn(cls, function: Callable[..., object], *args: Any) -> None:
+        """Start `function(*args)` beside what runs, in the handler's own way: in a thread, in a greenlet.
+
+        Raises:
+            NotImplementedError: this handler does not say how.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no spawn: it does not say how to start something beside")
+
+    @classmethod  # noqa: B027 - a handler need not do anything
+    def before_release(cls, fd: int) -> None:
+        """Called when a connection is taken over, just before uWSGI's number for it is pointed at /dev/null.
+
+        Runs in uWSGI's own thread or greenlet of the request, once the handshake has been answered. It is for a
+        handler whose event loop knows that number. It must not wait; what it raises ends the connection.
+
+        Args:
+            fd: uWSGI's number, which is the connection's for the last time.
         """
 
     @abstractmethod
@@ -91,13 +122,19 @@ def find_handler(name: str) -> type[Handler]:
 
 
 def check_handler_class(handler_class: Any, called: str) -> type[Handler]:
-    """Return `handler_class` if it is a class with a method `handle`.
+    """Return `handler_class` if it is a class with a method `handle`, and what it says of itself can be.
 
     Raises:
         ConfigurationError: it is something else; `called` is what the message calls it.
     """
     if not isinstance(handler_class, type) or not callable(getattr(handler_class, "handle", None)):
         raise ConfigurationError(f"{called} is not a class with a method handle: {handler_class!r}")
+    runs = getattr(handler_class, "runs", Handler.runs)
+    if runs not in RUNS:
+        raise ConfigurationError(f'{called}: runs is "functions" or "coroutines", not {runs!r}')
+    websocket_class = getattr(handler_class, "websocket_class", WebSocket)
+    if not (isinstance(websocket_class, type) and issubclass(websocket_class, WebSocket)):
+        raise ConfigurationError(f"{called}: websocket_class derives from WebSocket; {websocket_class!r} does not")
     return handler_class
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -10,10 +11,19 @@ from uwasp.compression import Deflate
 
 __all__ = ["Options"]
 
+# Seconds. Sums of two times, in milliseconds, are to be what epoll and the clocks take (2**31 - 1, 24.8 days).
+LONGEST = 7 * 24 * 60 * 60
+LARGEST = sys.maxsize  # what can be counted in memory
+
+TIME = f"a number of seconds above 0 and at most {LONGEST:,} (seven days)"
+COUNT = "a whole number of at least 1"
+
 
 @dataclass(frozen=True)
 class Options:
     """The options of `uwasp.WebSocketMiddleware`. A server class overrides one by an attribute of the same name.
+
+    Times are in seconds, above 0 and at most 604,800: seven days.
 
     Args:
         max_message_size: the largest message that is accepted from a client, in bytes (default: 1 MiB). A larger one
@@ -65,17 +75,17 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("max_message_size", "max_fragments", "write_limit", "max_queue", "max_queue_size"):
-            self._check(name, _is_count(getattr(self, name)), "a whole number of at least 1")
+            self._check(name, _is_count(getattr(self, name)), COUNT)
         self._check(
             "max_connections",
             self.max_connections is None or _is_count(self.max_connections),
-            "a whole number of at least 1, or None",
+            f"{COUNT}, or None",
         )
         for name in ("close_timeout", "shutdown_timeout"):
-            self._check(name, _is_time(getattr(self, name)), "a number of seconds above 0")
+            self._check(name, _is_time(getattr(self, name)), TIME)
         for name in ("ping_interval", "ping_timeout", "send_timeout"):
             value = getattr(self, name)
-            self._check(name, value is None or _is_time(value), "a number of seconds above 0, or None")
+            self._check(name, value is None or _is_time(value), f"{TIME}, or None")
         if self.compression == "deflate":
             object.__setattr__(self, "compression", Deflate())
         known = self.compression is None or isinstance(self.compression, Deflate)
@@ -114,8 +124,8 @@ class Options:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LONGEST  # not NaN either

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["is_allowed"]
+__all__ = ["asked_host", "is_allowed", "remedy"]
 
 _LABELS = re.compile(r"[-_.0-9a-z]+")  # what the `*` of a wildcard stands for
+_ORIGIN = re.compile(r"[a-z][-+.0-9a-z]*://[-_.:0-9a-z\[\]]{1,120}", re.IGNORECASE)  # fit for the log, and to be copied
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -30,10 +31,31 @@ def is_allowed(environ: dict[str, Any], allowed: Sequence[str] | None, trust_pro
         return True
     if allowed is not None:
         return any(_matches(origin.strip().lower(), pattern.lower()) for pattern in allowed)
-    asked = environ.get("HTTP_HOST", "")
+    return _is_on_host(origin.strip().lower(), asked_host(environ, trust_proxy).lower())
+
+
+def asked_host(environ: dict[str, Any], trust_proxy: bool) -> str:
+    """The host that was asked for a WebSocket, as the client or the proxy has sent it."""
+    asked: str = environ.get("HTTP_HOST", "")
     if trust_proxy:
         asked = environ.get("HTTP_X_FORWARDED_HOST", asked).split(",")[0]
-    return _is_on_host(origin.strip().lower(), asked.strip().lower())
+    return asked.strip()
+
+
+def remedy(environ: dict[str, Any], allowed: Sequence[str] | None, trust_proxy: bool) -> str:
+    """What to set so that a page which was refused may come in, for the log. Arguments as for `is_allowed`."""
+    origin = environ["HTTP_ORIGIN"].strip()
+    if not _ORIGIN.fullmatch(origin):
+        return 'no list of origins can name that page; allowed_origins="*" would let in all'
+    if allowed is not None:
+        return f'if that page is yours, add "{origin}" to allowed_origins'
+    if not trust_proxy and is_allowed(environ, None, True):
+        return "X-Forwarded-Host has the host of that page; trust_proxy=True has a proxy that sets it believed"
+    header = "X-Forwarded-Host" if trust_proxy else "Host, or X-Forwarded-Host with trust_proxy=True,"
+    return (
+        f'if that page is yours, set allowed_origins=["{origin}"], '
+        f"or have the proxy in front pass on in {header} the host that the browser asked"
+    )
 
 
 def _is_on_host(origin: str, asked: str) -> bool:

@@ -42,8 +42,11 @@ class Server:
     def authorize(cls, environ: dict[str, Any]) -> Any:
         """Decide who may come in, before the handshake is answered; what it returns is `ws.user` later.
 
-        Runs where a view of the wrapped application would run, in uWSGI's thread or greenlet of the request: sessions
-        and databases work as there.
+        `False` refuses with 403. Anything else lets in, and so does `None`, which is what a function that ends without
+        `return` gives, and what `session.get("user")` gives for somebody who is not logged in: raise a `Refusal` there.
+
+        It is a plain function under every handler. Runs where a view of the wrapped application would run, in uWSGI's
+        thread or greenlet of the request: sessions and databases work as there.
 
         Args:
             environ: the WSGI environ of the request.

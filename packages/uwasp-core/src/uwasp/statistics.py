@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Metrics",
     "Totals",
-    "accepting",
     "add_listener",
     "count_refusal",
-    "give_place_back",
-    "open_connections",
     "stats",
-    "take_place",
 ]
 
 COUNTED = ("messages_in", "messages_out", "bytes_in", "bytes_out")
@@ -35,8 +31,6 @@ GAUGES = ("open", "queued_in", "queued_out")
 _listeners: list[Listener] = []
 _refused: Counter[str] = Counter()
 _refused_lock = threading.Lock()
-_places_lock = threading.Lock()
-_places = 0  # taken by requests that are being accepted and that no listener has yet
 
 
 class Totals:
@@ -61,36 +55,6 @@ def count_refusal(reason: str) -> None:
         takeover.add_to_metric("uwasp.refused", 1)
     if takeover.has_metric(f"uwasp.refused.{reason}"):
         takeover.add_to_metric(f"uwasp.refused.{reason}", 1)
-
-
-def open_connections() -> int:
-    """How many connections this process has."""
-    return sum(len(listener) for listener in _listeners)
-
-
-def take_place(limit: int | None) -> bool:
-    """Take one of the places that the process has for connections, if one is left, until `give_place_back`.
-
-    Several requests are accepted at once; without this, each would see the same last place.
-    """
-    global _places
-    with _places_lock:
-        if limit is not None and open_connections() + _places >= limit:
-            return False
-        _places += 1
-        return True
-
-
-def accepting() -> int:
-    """How many requests this process is accepting as WebSockets just now."""
-    return _places
-
-
-def give_place_back() -> None:
-    """The connection is counted by its listener now, or came to nothing."""
-    global _places
-    with _places_lock:
-        _places -= 1
 
 
 def stats() -> dict[str, Any]:

@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from uwasp.exceptions import ConfigurationError
 
@@ -31,6 +31,7 @@ except (ImportError, AttributeError):  # outside uWSGI (or a folder of that name
 
 __all__ = [
     "StopSignals",
+    "Takeover",
     "add_to_metric",
     "at_exit",
     "duplicate",
@@ -50,6 +51,22 @@ MOST_RESERVED = 64  # descriptors; see `duplicate`
 CHEAPER_PERIOD = 1.0  # seconds; uWSGI's master looks as often
 
 _exiting = False  # uWSGI has called what `at_exit` was given
+
+
+class Takeover(Protocol):
+    """What the middleware takes a connection over with: this module, or what stands for it where uWSGI is not."""
+
+    def refusal(self) -> str | None: ...
+
+    def duplicate(self) -> int: ...
+
+    def release(
+        self,
+        start_response: Callable[..., Any],
+        status: str,
+        headers: Sequence[tuple[str, str]],
+        before: Callable[[int], object],
+    ) -> None: ...
 
 
 def running_under_uwsgi() -> bool:
@@ -119,8 +136,17 @@ def duplicate() -> int:
     return own
 
 
-def release(start_response: Callable[..., Any], status: str, headers: Sequence[tuple[str, str]]) -> None:
+def release(
+    start_response: Callable[..., Any],
+    status: str,
+    headers: Sequence[tuple[str, str]],
+    before: Callable[[int], object],
+) -> None:
     """Answer the current request through uWSGI, at once, and take uWSGI's descriptor off the connection.
+
+    Args:
+        start_response, status, headers: the answer, in the terms of WSGI.
+        before: is called with uWSGI's number for the connection, just before that is pointed at /dev/null.
 
     Raises:
         ConfigurationError: `start_response` comes from a middleware that leaves out the `write` of PEP 3333.
@@ -133,7 +159,9 @@ def release(start_response: Callable[..., Any], status: str, headers: Sequence[t
             "put WebSocketMiddleware outside the middleware that replaces start_response"
         )
     write(b"")  # sends the head
-    os.dup2(_dev_null(), uwsgi.connection_fd(), inheritable=False)
+    fd = uwsgi.connection_fd()
+    before(fd)
+    os.dup2(_dev_null(), fd, inheritable=False)
 
 
 def has_metric(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from uwasp.connection import Connection
+from uwasp.handshake import quote
 from uwasp.options import Options
 
 __all__ = ["WebSocket"]
@@ -173,4 +174,4 @@ class WebSocket:
             state = "open"
         else:
             state = f"closed {self._connection.close_code}"
-        return f"<{type(self).__name__} {self.path} {state}>"
+        return f"<{type(self).__name__} {quote(self.path)} {state}>"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from uwasp import ConfigurationError, Handler, WebSocket, statistics, takeover
+from uwasp import ConfigurationError, Handler, WebSocket, admission, takeover
 from uwasp.server import ServerInterface
 from uwasp_threads.threads import Threads, start_thread
 
@@ -117,5 +117,5 @@ class ThreadHandler(Handler):
 def _wait_for_handshakes() -> None:
     """A client that has been answered 101 is to be told as well, though no listener has it yet."""
     deadline = time.monotonic() + HANDSHAKE_PATIENCE
-    while statistics.accepting() and time.monotonic() < deadline:
+    while admission.accepting() and time.monotonic() < deadline:
         time.sleep(0.001)

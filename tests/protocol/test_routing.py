@@ -1,0 +1,436 @@
+"""What cannot serve is refused when the middleware is made, with what was expected; what looks misspelt is told."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import functools
+import logging
+import warnings
+
+import pytest
+
+from takeovers import ENVIRON, SocketPair
+from uwasp import Handler, Refusal, Server, WebSocketMiddleware
+
+
+class Functions(Handler):
+    def handle(self, environ, protocol_name=None):
+        return []
+
+
+class Coroutines(Functions):
+    runs = "coroutines"
+
+
+class Good(Server):
+    def on_message(self, message):
+        self.ws.send(message)
+
+
+def make(server, path="/path", handler=Functions):
+    return WebSocketMiddleware(print, handler, [(path, server)])
+
+
+def derived(**attributes):
+    return type("Chat", (Server,), attributes)
+
+
+def function(*_):
+    """Accepts anything."""
+
+
+async def coroutine(*_):
+    """Accepts anything."""
+
+
+def generator(*_):
+    yield
+
+
+async def asynchronous_generator(*_):
+    yield
+
+
+class Callable:
+    def __call__(self, *_):
+        """Accepts anything."""
+
+
+class CoroutineCallable:
+    async def __call__(self, *_):
+        """Accepts anything."""
+
+
+def decorated(inner):
+    @functools.wraps(inner)
+    def wrapper(*arguments):
+        return inner(*arguments, "more")
+
+    return wrapper
+
+
+# Paths
+
+
+@pytest.mark.parametrize("path", ["echo", "", None, b"/echo", "ws://example.com/echo", "http://example.com/echo"])
+def test_a_path_begins_with_a_slash(path):
+    with pytest.raises(ValueError, match="a server's path is a str that begins with a slash"):
+        make(Good, path)
+
+
+@pytest.mark.parametrize("path", ["/echo?room=1", "/echo#top", "/?", "/#"])
+def test_a_path_has_neither_query_nor_fragment(path):
+    with pytest.raises(ValueError, match="a server's path ends before any"):
+        make(Good, path)
+
+
+# authorize
+
+HIDDEN = {
+    "a classmethod": lambda made: classmethod(made),
+    "a staticmethod": lambda made: staticmethod(made),
+    "a partial": lambda made: functools.partial(made, 1),
+    "a classmethod of a partial": lambda made: classmethod(functools.partial(made, 1)),
+    "a partial of a partial": lambda made: functools.partial(functools.partial(made, 1), 2),
+    "a staticmethod of a partial": lambda made: staticmethod(functools.partial(made, 1)),
+    "nothing": lambda made: made,
+}
+
+
+@pytest.mark.parametrize("hide", HIDDEN.values(), ids=HIDDEN)
+@pytest.mark.parametrize("made", [coroutine, generator, asynchronous_generator, CoroutineCallable()])
+@pytest.mark.parametrize("handler", [Functions, Coroutines])
+def test_an_authorize_of_which_nothing_would_be_run_is_refused_wherever_it_hides(hide, made, handler):
+    with pytest.raises(TypeError, match=r"Chat.authorize is (async def|a generator.*): .*everybody let in"):
+        make(derived(authorize=hide(made)), handler=handler)
+
+
+@pytest.mark.parametrize("hide", [hide for name, hide in HIDDEN.items() if name != "nothing"])
+@pytest.mark.parametrize("made", [function, Callable()])
+def test_an_authorize_that_can_be_called_is_accepted_however_it_is_written(hide, made):
+    make(derived(authorize=hide(made)))
+
+
+def test_an_authorize_that_is_inherited_is_looked_at_too():
+    class Base:
+        @classmethod
+        async def authorize(cls, environ):
+            """Would let everybody in."""
+
+    with pytest.raises(TypeError, match=r"Chat.authorize is async def"):
+        make(type("Chat", (Base, Server), {}))
+
+
+@pytest.mark.parametrize(
+    ("authorize", "message"),
+    [
+        (lambda self, environ: None, r"put @classmethod above it, def authorize\(cls, environ\)"),
+        (lambda environ: None, "put @classmethod above it"),
+        (classmethod(lambda cls: None), "is called with the environ alone, which it does not accept"),
+        (classmethod(lambda cls, environ, ws: None), r"does not accept \(missing a required argument: 'ws'\)"),
+        (staticmethod(lambda: None), "is called with the environ alone"),
+        (None, "is a classmethod, not None"),
+        (property(lambda self: None), "is a classmethod, not <property"),
+    ],
+)
+def test_an_authorize_that_cannot_be_called_is_refused(authorize, message):
+    with pytest.raises(TypeError, match=f"Chat.authorize .*{message}"):
+        make(derived(authorize=authorize))
+
+
+def test_an_authorize_that_would_be_bound_to_an_object_is_refused_whatever_it_is():
+    class Method:
+        def __call__(self, environ):
+            """Never called so."""
+
+        def __get__(self, server, owner):
+            return functools.partial(self, server)
+
+    with pytest.raises(TypeError, match=r"Chat.authorize .*put @classmethod above it"):
+        make(derived(authorize=Method()))
+    make(derived(authorize=staticmethod(Method())))
+
+
+class Closed(Server):
+    @classmethod
+    def authorize(cls, environ):
+        raise Refusal(401)
+
+
+def statuses(server_class):
+    """How the middleware answers a handshake."""
+    middleware = make(server_class)
+    pair = middleware.takeover = SocketPair()
+    answers = []
+    try:
+        list(middleware(dict(ENVIRON, PATH_INFO="/path"), lambda status, headers: answers.append(status[:3])))
+    finally:
+        pair.client.close()
+        pair.own.close()
+    return answers
+
+
+def test_a_partial_of_a_class_is_guarded_by_its_authorize_and_has_its_options_and_subprotocols():
+    class Keyed(Closed):
+        protocols = ("chat",)
+        max_queue = 3
+
+        def __init__(self, ws, key):
+            super().__init__(ws)
+
+    assert statuses(functools.partial(Keyed, key=1)) == ["401"]
+    route = make(functools.partial(functools.partial(Keyed, key=1), key=2))._routes["/path"]
+    assert (route.protocols, route.options.max_queue) == (("chat",), 3)
+
+
+def test_a_function_that_makes_what_is_guarded_lets_nobody_in_unless_it_is_guarded_itself():
+    def chat(ws):
+        return Closed(ws)
+
+    with pytest.raises(TypeError, match=r"chat made a Closed, whose authorize is not asked"):
+        statuses(chat)
+    chat.authorize = Closed.authorize
+    assert statuses(chat) == ["401"]
+    chat.authorize = lambda environ: None
+    with pytest.raises(TypeError, match="whose authorize is not asked"):
+        statuses(chat)
+    assert statuses(lambda ws: Good(ws)) == ["101"]
+
+
+def returning(value):
+    class Chat(Server):
+        @classmethod
+        def authorize(cls, environ):
+            return value()
+
+    return Chat
+
+
+@pytest.mark.parametrize("value", [coroutine, generator, asynchronous_generator])
+def test_an_authorize_that_returns_what_would_have_to_be_awaited_lets_nobody_in_and_says_so(value, caplog):
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert statuses(returning(value)) == ["500"]
+    assert [str(warning.message) for warning in warned if "never awaited" in str(warning.message)] == []
+    (line,) = [record for record in caplog.records if record.name == "uwasp.middleware"]
+    assert line.levelno == logging.ERROR
+    assert "Chat.authorize returned a " in line.getMessage()
+
+
+def test_a_future_lets_nobody_in_either():
+    loop = asyncio.new_event_loop()
+    try:
+        assert statuses(returning(loop.create_future)) == ["500"]
+    finally:
+        loop.close()
+
+
+def test_a_response_of_a_framework_lets_nobody_in_and_the_log_says_what_would_refuse(caplog):
+    class Redirect:
+        status_code = 302
+
+    assert statuses(returning(Redirect)) == ["500"]
+    assert "Chat.authorize returned a Redirect: a response refuses nobody. Raise a uwasp.Refusal" in caplog.text
+
+
+def test_false_refuses_and_every_other_answer_lets_in():
+    assert statuses(returning(lambda: False)) == ["403"]
+    for answer in (None, True, 0, "", [], {}, object()):
+        assert statuses(returning(lambda answer=answer: answer)) == ["101"]
+
+
+def test_a_lazy_user_is_not_looked_up_by_asking_what_it_is():
+    class Lazy:
+        @property
+        def __class__(self):
+            raise AssertionError("looked up")
+
+    assert statuses(returning(Lazy)) == ["101"]
+
+
+# Events
+
+
+@pytest.mark.parametrize("event", ["on_open", "on_message", "on_close"])
+@pytest.mark.parametrize("hide", HIDDEN.values(), ids=HIDDEN)
+def test_events_that_the_handler_cannot_run_are_refused_wherever_they_hide(event, hide):
+    with pytest.raises(TypeError, match=rf"Chat.{event} is async def, which Functions does not run: make it a plain"):
+        make(derived(**{event: hide(coroutine)}))
+    for made in (generator, asynchronous_generator):
+        for handler in (Functions, Coroutines):
+            with pytest.raises(TypeError, match=rf"Chat.{event} is a generator, .*: nothing of it would be run"):
+                make(derived(**{event: hide(made)}), handler=handler)
+
+
+def test_a_handler_that_runs_coroutines_takes_those_and_what_is_not_overridden():
+    make(derived(on_message=coroutine), handler=Coroutines)
+    make(Server, handler=Coroutines)
+    with pytest.raises(TypeError, match=r"Chat.on_open is a plain function, and Coroutines runs only async def"):
+        make(derived(on_open=function, on_message=coroutine), handler=Coroutines)
+
+
+def test_what_a_function_makes_is_looked_at_when_it_is_made():
+    with pytest.raises(TypeError, match=r"Chat.on_message is async def"):
+        statuses(lambda ws: derived(on_message=coroutine)(ws))
+    with pytest.raises(TypeError, match=r"Chat has no on_open, on_message, on_close"):
+        statuses(lambda ws: type("Chat", (), {})())
+
+
+@pytest.mark.parametrize(
+    ("event", "method", "expected"),
+    [
+        ("on_open", lambda: None, r"on_open\(self\)"),
+        ("on_open", lambda self, ws: None, r"on_open\(self\)"),
+        ("on_message", lambda self: None, r"on_message\(self, message\)"),
+        ("on_message", lambda self, message, *, binary: None, r"on_message\(self, message\)"),
+        ("on_message", staticmethod(lambda self, message: None), r"on_message\(self, message\)"),
+        ("on_message", functools.partialmethod(lambda self, message: None, 1), r"on_message\(self, message\)"),
+        ("on_close", lambda self, code, reason: None, r"on_close\(self\)"),
+    ],
+)
+def test_an_event_that_cannot_be_called_is_refused(event, method, expected):
+    with pytest.raises(TypeError, match=f"Chat.{event} is called as {expected}, which it does not accept"):
+        make(derived(**{event: method}))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda self, message: None,
+        lambda self, message, more=None: None,
+        lambda *arguments: None,
+        classmethod(lambda cls, message: None),
+        staticmethod(lambda message: None),
+        functools.partialmethod(lambda self, more, message: None, 1),
+        functools.partial(lambda more, message: None, 1),
+        decorated(lambda self, message, more: None),
+        Callable(),
+        property(lambda self: print),
+        functools.singledispatchmethod(lambda self, message: None),
+        print,
+    ],
+)
+def test_an_event_that_can_be_called_is_accepted_however_it_is_written(method):
+    make(derived(on_message=method))
+
+
+@pytest.mark.parametrize("event", ["on_open", "on_message", "on_close"])
+def test_an_event_is_a_method(event):
+    with pytest.raises(TypeError, match=f"Chat.{event} is a method, not "):
+        make(derived(**{event: None}))
+
+
+# What makes a server
+
+
+class TwoArguments(Server):
+    def __init__(self, ws, database):
+        super().__init__(ws)
+
+
+class MakesServers:
+    def __call__(self, ws):
+        return Good(ws)
+
+    def method(self, ws):
+        return Good(ws)
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        (TwoArguments, r"TwoArguments is called with the WebSocket alone, .*'database'.*functools.partial can give it"),
+        (lambda: None, "is called with the WebSocket alone"),
+        (coroutine, "coroutine makes no server when it is called: it is async def"),
+        (generator, "generator makes no server when it is called: it is a generator"),
+        (functools.partial(coroutine, 1), "coroutine makes no server"),
+        (CoroutineCallable(), "CoroutineCallable makes no server"),
+        (type("Chat", (Server, abc.ABC), {"room": abc.abstractmethod(function)}), "Chat is abstract"),
+        (Good(None), "the server for /path is a class, not <"),
+        ("Good", "the server for /path is a class, not 'Good'"),
+        (type("Half", (), {"on_open": function}), "Half has no on_message, on_close; inherit from uwasp.Server"),
+    ],
+)
+def test_what_cannot_make_a_server_is_refused(server, message):
+    with pytest.raises(TypeError, match=message):
+        make(server)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        Good,
+        lambda ws: Good(ws),
+        functools.partial(TwoArguments, database=1),
+        MakesServers(),
+        MakesServers().method,
+        type("Meta", (type,), {})("Chat", (Server,), {}),
+    ],
+)
+def test_a_class_or_what_makes_servers_as_one_does_is_accepted(server):
+    assert statuses(server) == ["101"]
+
+
+def test_attributes_of_a_partial_are_refused_as_nothing_would_look_at_them():
+    chat = functools.partial(Good)
+    chat.authorize = function
+    with pytest.raises(TypeError, match=r"has attributes of its own \(authorize\): set them on what it calls"):
+        make(chat)
+
+
+@pytest.mark.parametrize("protocols", ["chat", b"chat", 1, None, {"chat"}, iter(["chat"])])
+def test_subprotocols_are_a_sequence(protocols):
+    with pytest.raises(TypeError, match=r"Chat.protocols is a sequence, such as \(\"chat\",\), not "):
+        make(derived(protocols=protocols))
+
+
+@pytest.mark.parametrize("protocol", ["", "chat v2", "chat,v2", "chät", "a\r\nX-Injected: yes", b"chat", None])
+def test_a_subprotocol_is_one_that_a_client_can_ask_for(protocol):
+    with pytest.raises(TypeError, match=r"Chat.protocols has .* in it, which no client can ask for"):
+        make(derived(protocols=("chat", protocol)))
+
+
+# What looks misspelt
+
+
+@pytest.mark.parametrize(
+    ("attribute", "meant"),
+    [
+        ("max_mesage_size", "max_message_size"),
+        ("max_msg_size", "max_message_size"),
+        ("pingInterval", "ping_interval"),
+        ("PING_TIMEOUT", "ping_timeout"),
+        ("allowed_origin", "allowed_origins"),
+        ("protocol", "protocols"),
+        ("subprotocols", "protocols"),
+        ("authorise", "authorize"),
+        ("on_mesage", "on_message"),
+        ("on_closed", "on_close"),
+    ],
+)
+def test_an_attribute_that_looks_misspelt_is_warned_about(attribute, meant, caplog):
+    server = derived(**{attribute: 1})
+    WebSocketMiddleware(print, Functions, [("/a", server), ("/b", functools.partial(server))])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Chat.{attribute} means nothing to uWASP: is it to be {meant}?"
+    ]
+
+
+def test_other_attributes_are_not(caplog):
+    class Room(Server):
+        """Serves a room."""
+
+        max_queue = 5
+        room = users = path = name = limit = timeout = size = messages = None
+        _ping_intervall = 1
+
+        def on_message(self, message): ...
+        def on_messages(self): ...
+        def on_connect(self): ...
+        def on_error(self): ...
+        def broadcast(self): ...
+        def send(self): ...
+
+    WebSocketMiddleware(print, Functions, [("/a", Room), ("/b", Good), ("/c", function), ("/d", MakesServers())])
+    assert caplog.records == []
