@@ -15,9 +15,11 @@ import resource
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from uwasp.exceptions import ConfigurationError
@@ -48,6 +50,7 @@ __all__ = [
 
 MOST_RESERVED = 64  # descriptors; see `duplicate`
 CHEAPER_PERIOD = 1.0  # seconds; uWSGI's master looks as often
+DELIVERY_PATIENCE = 1.0  # seconds; a main thread that blocks a signal gets it when it does no more
 
 _exiting = False  # uWSGI has called what `at_exit` was given
 
@@ -192,34 +195,64 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._bells = {}
+        self._buttons = {}
         self._poll = select.poll()
         for number in self.SIGNALS:
-            bell, button = os.pipe()
-            os.set_blocking(button, False)
-            faulthandler.register(number, button, all_threads=False, chain=False)
+            bell, self._buttons[number] = os.pipe()
+            os.set_blocking(self._buttons[number], False)
             self._bells[bell] = number
             self._poll.register(bell, select.POLLIN)
+            self._hold_back(number)
         os.register_at_fork(after_in_child=self._leave_child_alone)
 
     def wait(self) -> None:
         """Wait until one comes."""
-        self._came = self._bells[self._poll.poll()[0][0]]
+        bell = self._poll.poll()[0][0]
+        os.read(bell, 65536)
+        self._came = self._bells[bell]
 
     def hand_on(self) -> None:
-        """Let uWSGI have it, and those that follow."""
-        self._release()
-        os.kill(os.getpid(), self._came)
+        """Let uWSGI have it, in the main thread, for which it is meant. Those that follow are held back again.
+
+        A signal to the process goes to any thread that does not block it, where the main thread does. That one may
+        still be in faulthandler's handler; and in uWSGI's, which does not return, when the same signal comes twice, as
+        it does when a terminal sends it to a whole group of processes. An application's thread that gets it ends the
+        process, too, and to do so it waits for the application's threads to end, itself among them.
+        """
+        faulthandler.unregister(self._came)
+        signal_main_thread(self._came)
+        deadline = time.monotonic() + DELIVERY_PATIENCE
+        while _waits_in_main_thread(self._came) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self._hold_back(self._came)
+
+    def _hold_back(self, number: signal.Signals) -> None:
+        faulthandler.register(number, self._buttons[number], all_threads=False, chain=False)
 
     def _leave_child_alone(self) -> None:
         """A signal to a process that the application forks must not ring here; and the child must hear it, also if it
         was forked in a thread that does not.
         """
-        self._release()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
-
-    def _release(self) -> None:
         for number in self.SIGNALS:
             faulthandler.unregister(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
+
+
+def signal_main_thread(number: int) -> None:
+    """Send a signal to this process's main thread, in which uWSGI's handlers are at home."""
+    ident = threading.main_thread().ident
+    assert ident is not None
+    signal.pthread_kill(ident, number)
+
+
+def _waits_in_main_thread(number: int) -> bool:
+    """Whether a signal that was sent to the main thread has not been delivered yet, as far as can be known."""
+    try:
+        status = Path(f"/proc/self/task/{os.getpid()}/status").read_text()
+    except OSError:
+        return False
+    pending = next(line for line in status.splitlines() if line.startswith("SigPnd:"))
+    return bool(int(pending.split()[1], 16) >> (number - 1) & 1)
 
 
 def leave_when_due(call_later: Callable[[float, Callable[[], None]], object]) -> None:
@@ -242,7 +275,7 @@ def leave_when_due(call_later: Callable[[float, Callable[[], None]], object]) ->
         worker = uwsgi.workers()[uwsgi.worker_id() - 1]
         # uWSGI counts full seconds. It comes first, and says so in its log.
         if worker["status"] == b"cheap" or time.time() - worker["last_spawn"] > lifetime + 2:
-            os.kill(os.getpid(), signal.SIGHUP)  # uWSGI's own way to end gracefully
+            signal_main_thread(signal.SIGHUP)  # uWSGI's own way to end gracefully
         else:
             call_later(CHEAPER_PERIOD, look)
 

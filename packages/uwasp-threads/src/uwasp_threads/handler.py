@@ -96,11 +96,12 @@ class ThreadHandler(Handler):
     @classmethod
     def _shut_down_before(cls, signals: takeover.StopSignals) -> None:
         """Wait for a signal to stop, and part from everybody before uWSGI has it."""
-        signals.wait()
-        try:
-            cls._shut_down()
-        finally:
-            signals.hand_on()
+        while True:
+            signals.wait()
+            try:
+                cls._shut_down()
+            finally:
+                signals.hand_on()
 
     @classmethod
     def _shut_down(cls) -> None:

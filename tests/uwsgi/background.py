@@ -1,0 +1,58 @@
+"""The application of the tests of signals: it has threads and processes of its own, and a main thread that goes deaf.
+
+With one core, uWSGI runs requests in its main thread, and a thread that is started there hears all signals.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from typing import Any
+
+import uwsgi
+from uwasp import Server, WebSocketMiddleware
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Parent(Server):
+    """Starts a program, tells its process id, and what it ended with."""
+
+    def on_message(self, message):
+        if message == "start":
+            self.child = subprocess.Popen(["sleep", "1000"])
+            self.ws.send(str(self.child.pid))
+        elif message == "terminate":
+            self.child.terminate()
+            self.ws.send(str(self.child.wait(10)))
+
+
+def until_the_main_thread_ends() -> None:
+    while threading.main_thread().is_alive():
+        time.sleep(0.01)
+
+
+def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    path = environ["PATH_INFO"]
+    if path == "/background":
+        threading.Thread(target=until_the_main_thread_ends).start()
+    elif path == "/deaf":
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    elif path == "/hear":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    start_response("200 OK", [("Content-Length", "0")])
+    return [b""]
+
+
+def take_time() -> None:
+    os.write(1, b"begin of the application's own atexit\n")
+    time.sleep(1)
+    os.write(1, b"end of the application's own atexit\n")
+
+
+uwsgi.atexit = take_time
+
+application = WebSocketMiddleware(plain, "threads", [("/parent", Parent)])
