@@ -5,6 +5,7 @@ With one core, uWSGI runs requests in its main thread, and a thread that is star
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import uwsgi
 from uwasp import Server, WebSocketMiddleware
+from uwasp_threads import ThreadHandler
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -28,6 +30,10 @@ class Parent(Server):
         elif message == "terminate":
             self.child.terminate()
             self.ws.send(str(self.child.wait(10)))
+        elif message == "threads":
+            self.ws.send(json.dumps({thread.name: thread.native_id for thread in threading.enumerate()}))
+        elif message == "spawn":
+            ThreadHandler.spawn(self.ws.send, "spawned")
 
 
 def until_the_main_thread_ends() -> None:
@@ -41,6 +47,8 @@ def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         threading.Thread(target=until_the_main_thread_ends).start()
     elif path == "/deaf":
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    elif path == "/deaf-to-usr1":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     elif path == "/hear":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     start_response("200 OK", [("Content-Length", "0")])
@@ -55,4 +63,4 @@ def take_time() -> None:
 
 uwsgi.atexit = take_time
 
-application = WebSocketMiddleware(plain, "threads", [("/parent", Parent)])
+application = WebSocketMiddleware(plain, ThreadHandler, [("/parent", Parent)])

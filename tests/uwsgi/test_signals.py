@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,9 +12,10 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from websockets.frames import Opcode
 
 from processes import wait_until
-from raw import RawClient
+from raw import RawClient, frame
 from test_goodbye import GOING_AWAY, SLACK, part, wait_for_the_end
 
 APPLICATION = Path(__file__).parent / "background.py"
@@ -69,6 +71,7 @@ def test_a_second_stop_does_not_disturb_the_first(serve_background, number):
     uwsgi, worker = serve_background()
     with RawClient(uwsgi.port, "/parent") as client:
         get(uwsgi, "/background")
+        uwsgi.wait_for_output("GET /background")  # uWSGI is done with it; else it would leave its atexit out
         os.kill(worker, number)
         assert part(client) == GOING_AWAY
         uwsgi.wait_for_output("begin of the application's own atexit")
@@ -78,3 +81,36 @@ def test_a_second_stop_does_not_disturb_the_first(serve_background, number):
         wait_for_the_end(worker)
         assert time.monotonic() - begin < 1 + SLACK
     assert uwsgi.output.count("end of the application's own atexit") == 1
+
+
+def ask(client, message):
+    client.send(frame(Opcode.TEXT, message))
+    return client.recv().data.decode()
+
+
+@pytest.mark.parametrize("options", [ONE_CORE, ("--threads", "4")], ids=["one core", "four"])
+def test_a_program_that_a_server_starts_ends_by_sigterm(serve_background, options):
+    """It inherits the mask of the consumer's thread."""
+    uwsgi, _ = serve_background(*options)
+    with RawClient(uwsgi.port, "/parent") as client:
+        child = int(ask(client, b"start"))
+        assert signals(child, child, "SigBlk") == {signal.SIGHUP}
+        assert ask(client, b"terminate") == str(-signal.SIGTERM)
+
+
+def test_consumers_hear_what_the_main_thread_hears_and_the_listener_nothing(serve_background):
+    uwsgi, worker = serve_background()
+    get(uwsgi, "/deaf-to-usr1")
+    with RawClient(uwsgi.port, "/parent") as client:
+        threads = json.loads(ask(client, b"threads"))
+    main = signals(worker, worker, "SigBlk")
+    assert main == {signal.SIGUSR1}
+    assert signals(worker, threads["uwasp-consumer-1"], "SigBlk") == main | {signal.SIGHUP}
+    for name in ("uwasp-listener", "uwasp-stop"):
+        assert {signal.SIGHUP, signal.SIGINT, signal.SIGTERM} < signals(worker, threads[name], "SigBlk")
+
+
+def test_the_thread_handler_spawns_a_thread(serve_background):
+    uwsgi, _ = serve_background()
+    with RawClient(uwsgi.port, "/parent") as client:
+        assert ask(client, b"spawn") == "spawned"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from uwasp import ConfigurationError, Handler, WebSocket, statistics, takeover
+from uwasp import ConfigurationError, Handler, WebSocket, goodbye, takeover
 from uwasp.server import ServerInterface
 from uwasp_threads.threads import Threads, start_thread
 
 __all__ = ["ThreadHandler"]
 
-# How long a stop waits for handshakes that are under way in uWSGI's threads, in seconds.
-HANDSHAKE_PATIENCE = 0.2
+_numbers = itertools.count(1)
 
 
 class ThreadHandler(Handler):
@@ -71,6 +70,15 @@ class ThreadHandler(Handler):
         return []
 
     @classmethod
+    def spawn(cls, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` in a daemon thread of its own, which hears the signals that consumers hear.
+
+        Raises:
+            RuntimeError: no further thread can be started.
+        """
+        start_thread(f"uwasp-spawned-{next(_numbers)}", function, *args)
+
+    @classmethod
     def _of_this_process(cls) -> Threads:
         """The threads are started at a process's first connection: uWSGI forks after the application is loaded."""
         key = cls, os.getpid()
@@ -79,44 +87,6 @@ class ThreadHandler(Handler):
             with cls._threads_lock:
                 threads = cls._threads.get(key)
                 if threads is None:
-                    threads = Threads(cls.max_consumers)
-                    if not cls._all_of_this_process():
-                        signals = takeover.StopSignals()
-                        start_thread("uwasp-stop", lambda: cls._shut_down_before(signals))
-                    cls._threads[key] = threads
-                    takeover.at_exit(cls._shut_down)  # called first, being the last to be added
-                    takeover.leave_when_due(threads.listener.call_later)
+                    threads = cls._threads[key] = Threads(cls.max_consumers)
+                    goodbye.arrange(threads.listener, threading.Event, cls.spawn)
         return threads
-
-    @classmethod
-    def _all_of_this_process(cls) -> list[Threads]:
-        """Those of derived classes too."""
-        return [threads for (_, pid), threads in list(cls._threads.items()) if pid == os.getpid()]
-
-    @classmethod
-    def _shut_down_before(cls, signals: takeover.StopSignals) -> None:
-        """Wait for a signal to stop, and part from everybody before uWSGI has it."""
-        while True:
-            signals.wait()
-            try:
-                cls._shut_down()
-            finally:
-                signals.hand_on()
-
-    @classmethod
-    def _shut_down(cls) -> None:
-        """Part from all clients. uWSGI calls it once more after a signal, and then it has no more time to give."""
-        threads = cls._all_of_this_process()
-        _wait_for_handshakes()
-        for own in threads:
-            own.part()
-        for own in threads:
-            own.wait_for_the_end()
-        _wait_for_handshakes()  # one that came meanwhile is told as soon as it is over
-
-
-def _wait_for_handshakes() -> None:
-    """A client that has been answered 101 is to be told as well, though no listener has it yet."""
-    deadline = time.monotonic() + HANDSHAKE_PATIENCE
-    while statistics.accepting() and time.monotonic() < deadline:
-        time.sleep(0.001)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable
 
-from uwasp import Listener
+from uwasp import Listener, signals
 
 __all__ = ["Threads", "start_thread"]
 
@@ -25,18 +24,19 @@ PATIENCE = 0.001
 IDLE_TIMEOUT = 30.0
 
 
-def start_thread(name: str, target: Callable[[], None]) -> threading.Thread:
-    """Start a thread in which uWSGI's signals are blocked, and in all that it starts.
+def start_thread(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+    """Start a daemon thread for what the application wants done. It hears signals as the application's own threads do.
 
-    They are for uWSGI's own main thread: a handler of it that ends the process from one of ours hangs. uWSGI blocks
-    them in its further threads too.
+    Raises:
+        RuntimeError: the system has none left.
     """
-    thread = threading.Thread(target=target, name=name, daemon=True)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        thread.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def run() -> None:
+        signals.hear_like_the_main_thread()
+        target(*args)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
     return thread
 
 
@@ -45,43 +45,41 @@ class Threads:
 
     Args:
         max_consumers: the largest number of consumer threads, at least 1.
+
+    Raises:
+        RuntimeError: the listener's thread cannot be started.
+        OSError: no descriptor is left for the listener.
     """
 
     def __init__(self, max_consumers: int) -> None:
         if max_consumers < 1:
             raise ValueError(f"max_consumers is at least 1, not {max_consumers!r}")
-        self.listener = Listener(new_waiter=self._new_waiter)
         self._max_consumers = max_consumers
         self._lock = threading.Lock()
         self._asleep: list[threading.Lock] = []  # each held, and released to wake its consumer
         self._consumers = 0
         self._numbers = itertools.count(1)
         self._taken = 0  # goes up whenever a consumer takes a connection
-        self._parted = threading.Event()  # all connections are closed, after `part`
-        self._patience_ends: float | None = None  # since `part`, in seconds of `time.monotonic()`
-        self._listener_thread = start_thread("uwasp-listener", self._listen)  # which starts the consumers
-
-    def part(self) -> None:
-        """Close all connections; `wait_for_the_end` waits for that. The first call counts."""
-        with self._lock:
-            if self._patience_ends is not None:
-                return
-            self._patience_ends = time.monotonic() + self.listener.shutdown_timeout()
-        self.listener.shut_down(self._parted)
-
-    def wait_for_the_end(self) -> None:
-        """Come back when all connections are closed, or have had their time since `part`."""
-        assert self._patience_ends is not None
-        left = self._patience_ends - time.monotonic()
-        if not self._parted.wait(max(0.0, left)) and left > 0:
-            timeout = self.listener.shutdown_timeout()
-            logger.warning("shut down after %s s, with %d connections still open", timeout, len(self.listener))
+        self.listener: Listener
+        is_made = threading.Event()
+        self._listener_thread = threading.Thread(
+            target=self._listen, args=(is_made,), name="uwasp-listener", daemon=True
+        )
+        self._listener_thread.start()  # first: if it cannot be, no descriptor is left open
+        try:
+            self.listener = Listener(new_waiter=self._new_waiter)
+        finally:
+            is_made.set()
 
     def _new_waiter(self) -> threading.Event | None:
         return None if threading.current_thread() is self._listener_thread else threading.Event()
 
-    def _listen(self) -> None:
-        listener = self.listener
+    def _listen(self, is_made: threading.Event) -> None:
+        signals.block_all()
+        is_made.wait()
+        listener = getattr(self, "listener", None)
+        if listener is None:
+            return
         ready = listener.ready
         taken = 0
         since = 0.0  # when `taken` was last seen to go up, or a consumer was called
@@ -116,7 +114,7 @@ class Threads:
             self._consumers += 1
         name = f"uwasp-consumer-{next(self._numbers)}"
         try:
-            threading.Thread(target=self._consume, name=name, daemon=True).start()
+            start_thread(name, self._consume)
         except RuntimeError:
             with self._lock:
                 self._consumers -= 1
