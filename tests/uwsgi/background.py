@@ -1,4 +1,4 @@
-"""The application of the tests of signals: it has threads and processes of its own, and a main thread that goes deaf.
+"""The application of the tests of signals and threads. It has threads and processes of its own, or may not have them.
 
 With one core, uWSGI runs requests in its main thread, and a thread that is started there hears all signals.
 """
@@ -30,10 +30,30 @@ class Parent(Server):
         elif message == "terminate":
             self.child.terminate()
             self.ws.send(str(self.child.wait(10)))
+        elif message == "sleep":
+            time.sleep(3)
+            self.ws.send("slept")
+        elif message == "hello":
+            self.ws.send("hello")
         elif message == "threads":
             self.ws.send(json.dumps({thread.name: thread.native_id for thread in threading.enumerate()}))
         elif message == "spawn":
             ThreadHandler.spawn(self.ws.send, "spawned")
+
+
+no_further_thread = threading.Event()
+start = threading.Thread.start
+
+
+def start_or_fail(thread: threading.Thread) -> None:
+    """As where the system has no thread left."""
+    if no_further_thread.is_set():
+        os.write(1, b"no thread\n")
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+
+threading.Thread.start = start_or_fail
 
 
 def until_the_main_thread_ends() -> None:
@@ -45,6 +65,10 @@ def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     path = environ["PATH_INFO"]
     if path == "/background":
         threading.Thread(target=until_the_main_thread_ends).start()
+    elif path == "/no-further-thread":
+        no_further_thread.set()
+    elif path == "/threads-again":
+        no_further_thread.clear()
     elif path == "/deaf":
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     elif path == "/deaf-to-usr1":

@@ -22,6 +22,8 @@ logger = logging.getLogger("uwasp.threads")
 PATIENCE = 0.001
 # How long a consumer waits for work before its thread ends, unless it is the last, in seconds.
 IDLE_TIMEOUT = 30.0
+# How long to go on with the consumers that there are when no further one could be started, in seconds.
+RETRY_PERIOD = 0.5
 
 
 def start_thread(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
@@ -59,6 +61,7 @@ class Threads:
         self._asleep: list[threading.Lock] = []  # each held, and released to wake its consumer
         self._consumers = 0
         self._numbers = itertools.count(1)
+        self._retry_at: float | None = None  # a consumer could not be started; in seconds of `time.monotonic()`
         self._taken = 0  # goes up whenever a consumer takes a connection
         self.listener: Listener
         is_made = threading.Event()
@@ -84,7 +87,7 @@ class Threads:
         taken = 0
         since = 0.0  # when `taken` was last seen to go up, or a consumer was called
         while True:
-            listener.poll(PATIENCE if ready and self._can_call() else None)
+            listener.poll(self._patience() if ready else None)
             if not ready:
                 continue
             now = time.monotonic()
@@ -99,9 +102,14 @@ class Threads:
         with self._lock:
             return len(self._asleep) == self._consumers
 
-    def _can_call(self) -> bool:
+    def _patience(self) -> float | None:
+        """How long what is ready may lie untaken before another consumer is called; `None` if none can be."""
         with self._lock:
-            return bool(self._asleep) or self._consumers < self._max_consumers
+            if self._asleep:
+                return PATIENCE
+            if self._consumers >= self._max_consumers:
+                return None
+        return PATIENCE if self._retry_at is None else max(PATIENCE, self._retry_at - time.monotonic())
 
     def _call_consumer(self) -> None:
         """Wake a consumer, or start one if all are awake and there may be more."""
@@ -111,15 +119,23 @@ class Threads:
                 return
             if self._consumers >= self._max_consumers:
                 return
+            if self._retry_at is not None and time.monotonic() < self._retry_at:
+                return
             self._consumers += 1
         name = f"uwasp-consumer-{next(self._numbers)}"
         try:
             start_thread(name, self._consume)
-        except RuntimeError:
+        except RuntimeError as error:
             with self._lock:
                 self._consumers -= 1
                 left = self._consumers
-            logger.exception("no further consumer thread can be started, going on with %d", left)
+            if self._retry_at is None:  # else that has been said
+                logger.error("no further consumer thread can be started, going on with %d: %s", left, error)
+            self._retry_at = time.monotonic() + RETRY_PERIOD
+        else:
+            if self._retry_at is not None:
+                logger.warning("consumer threads can be started again")
+            self._retry_at = None
 
     def _consume(self) -> None:
         try:
