@@ -9,12 +9,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from typing import Any
 
 import uwsgi
-from uwasp import Server, WebSocketMiddleware
+from uwasp import Server, WebSocketMiddleware, stats
 from uwasp_threads import ThreadHandler
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -61,8 +62,16 @@ def until_the_main_thread_ends() -> None:
         time.sleep(0.01)
 
 
+def kept(environ: dict[str, Any]) -> set[str]:
+    """The names in an environ that somebody else refers to, too."""
+    own = [f"a name of {os.getpid()}"]  # which nobody else has: what one costs to look at
+    (alone,) = (sys.getrefcount(name) for name in own)
+    return {name for name in environ if sys.getrefcount(name) > alone}
+
+
 def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     path = environ["PATH_INFO"]
+    body = b""
     if path == "/background":
         threading.Thread(target=until_the_main_thread_ends).start()
     elif path == "/no-further-thread":
@@ -75,8 +84,10 @@ def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     elif path == "/hear":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    start_response("200 OK", [("Content-Length", "0")])
-    return [b""]
+    elif path == "/kept":
+        body = json.dumps({"open": stats()["open"], "names": sorted(kept(environ))}).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
 
 
 def take_time() -> None:

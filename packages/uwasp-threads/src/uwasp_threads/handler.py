@@ -16,6 +16,10 @@ from uwasp_threads.threads import Threads, start_thread
 __all__ = ["ThreadHandler"]
 
 _numbers = itertools.count(1)
+# uWSGI interns a dozen names for the environ of each request. If nobody keeps them they are forgotten with it, and the
+# interpreter's table of interned strings, which has not room for all that it had, is made anew every thousand requests:
+# a megabyte, in the memory of whichever thread that happens in, which keeps it.
+_names_in_environ: set[str] = set()
 
 
 class ThreadHandler(Handler):
@@ -66,6 +70,8 @@ class ThreadHandler(Handler):
 
     def handle(self, environ: dict[str, Any], protocol_name: str | None = None) -> Iterable[bytes]:
         """Hand the connection to the listener thread; the uWSGI thread of the request is free again."""
+        if not _names_in_environ:
+            _names_in_environ.update(name for name in environ if not name.startswith("HTTP_"))
         self._own_threads.listener.add(self.ws, self.server)
         return []
 
