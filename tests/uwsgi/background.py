@@ -42,6 +42,19 @@ class Parent(Server):
             ThreadHandler.spawn(self.ws.send, "spawned")
 
 
+class Laborious(Server):
+    """Computes for 25 microseconds a message."""
+
+    def on_message(self, message):
+        end = time.perf_counter() + 25e-6
+        while time.perf_counter() < end:
+            continue
+
+
+class Handler(ThreadHandler):
+    max_consumers = int(os.environ.get("MAX_CONSUMERS", "64"))
+
+
 no_further_thread = threading.Event()
 start = threading.Thread.start
 
@@ -98,4 +111,4 @@ def take_time() -> None:
 
 uwsgi.atexit = take_time
 
-application = WebSocketMiddleware(plain, ThreadHandler, [("/parent", Parent)])
+application = WebSocketMiddleware(plain, Handler, [("/parent", Parent), ("/laborious", Laborious)])

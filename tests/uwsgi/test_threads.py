@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from urllib.request import urlopen
+
+import pytest
 
 from processes import wait_until
 from raw import RawClient, frame
+from test_signals import get
 
 APPLICATION = Path(__file__).parent / "background.py"
 FAILED = "no further consumer thread can be started, going on with 1: can't start new thread"
@@ -57,3 +64,39 @@ def test_the_names_that_uwsgi_interns_for_each_request_outlive_it(start_uwsgi):
     for _ in range(5):
         time.sleep(0.02)  # so long does its last reference live
         assert names <= set(kept()["names"])
+
+
+@pytest.mark.parametrize(("flooders", "consumers"), [(6, 4), (50, 64)])
+def test_clients_that_flood_starve_nobody(start_uwsgi, flooders, consumers):
+    """Each has more work sent than this takes, and the others' messages come in between, slice by slice."""
+    uwsgi = start_uwsgi(APPLICATION, "--threads", "4", "--disable-logging", env={"MAX_CONSUMERS": str(consumers)})
+    work = frame(1, b"x") * (1_000_000 // flooders)
+    with ExitStack() as stack:
+        other = stack.enter_context(RawClient(uwsgi.port, "/parent"))
+        clients = [stack.enter_context(RawClient(uwsgi.port, "/laborious")) for _ in range(flooders)]
+        pool = stack.enter_context(ThreadPoolExecutor(flooders))
+        stack.callback(lambda: [client.socket.shutdown(socket.SHUT_RDWR) for client in clients])
+        for client in clients:
+            client.socket.settimeout(60)
+            pool.submit(client.send, work)
+
+        def hello(client):
+            client.send(frame(1, b"hello"))
+            assert client.recv().data == b"hello"
+
+        def a_new_one():
+            with RawClient(uwsgi.port, "/parent") as client:
+                hello(client)
+
+        time.sleep(1)
+        for ask in (lambda: hello(other), a_new_one, lambda: get(uwsgi, "/")):
+            assert median(timed(ask) for _ in range(7)) < 0.5
+        other.send(frame(1, b"threads"))
+        threads = json.loads(other.recv().data)
+        assert len([name for name in threads if name.startswith("uwasp-consumer-")]) < 20
+
+
+def timed(action):
+    begin = time.monotonic()
+    action()
+    return time.monotonic() - begin

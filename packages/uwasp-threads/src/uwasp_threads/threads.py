@@ -13,13 +13,23 @@ import time
 from collections.abc import Callable
 
 from uwasp import Listener, signals
+from uwasp.incoming import SLICE
 
 __all__ = ["Threads", "start_thread"]
 
 logger = logging.getLogger("uwasp.threads")
 
-# How long a ready connection may lie untaken before another consumer is called, in seconds.
+# How long the listener waits at most while a ready connection lies untaken, in seconds.
 PATIENCE = 0.001
+# After so many of these waits, in which none was taken, another consumer is called: those awake block.
+MISSES = 2
+# A wait that took longer was one for the interpreter, and so was theirs, perhaps. Then they, and a listener that always
+# has something to read instead of waiting, have this long, in seconds. One that computes takes one each millisecond.
+CONTENDED = 4 * PATIENCE
+LONG_PATIENCE = 0.05
+# After a connection that took a whole slice a consumer rests, for so long, in seconds. Else whoever wants the
+# interpreter, the listener above all, would have to wait for it five times as long, again and again.
+REST = 0.00005
 # How long a consumer waits for work before its thread ends, unless it is the last, in seconds.
 IDLE_TIMEOUT = 30.0
 # How long to go on with the consumers that there are when no further one could be started, in seconds.
@@ -84,19 +94,25 @@ class Threads:
         if listener is None:
             return
         ready = listener.ready
-        taken = 0
-        since = 0.0  # when `taken` was last seen to go up, or a consumer was called
+        taken = -1
+        misses = 0
+        since = 0.0  # when `taken` was last seen to go up
         while True:
-            listener.poll(self._patience() if ready else None)
+            lay_ready = bool(ready)
+            begin = time.monotonic()
+            listener.poll(self._patience() if lay_ready else None)
             if not ready:
                 continue
-            now = time.monotonic()
-            if self._all_asleep() or (taken == self._taken and now - since >= PATIENCE):
-                self._call_consumer()
-                since = now
-            elif taken != self._taken:
+            if taken != self._taken or not lay_ready:
                 taken = self._taken
-                since = now
+                since = listener.now
+                misses = 0
+            elif PATIENCE <= listener.now - begin < CONTENDED:
+                misses += 1
+            if self._all_asleep() or misses >= MISSES or listener.now - since >= LONG_PATIENCE:
+                self._call_consumer()
+                since = listener.now
+                misses = 0
 
     def _all_asleep(self) -> bool:
         with self._lock:
@@ -142,15 +158,22 @@ class Threads:
             ready = self.listener.ready
             alarm = threading.Lock()
             alarm.acquire()
+            begin = time.monotonic()
             while True:
                 try:
                     connection = ready.popleft()
                 except IndexError:
-                    if self._sleep(alarm):
-                        continue
-                    return
+                    if not self._sleep(alarm):
+                        return
+                    begin = time.monotonic()
+                    continue
                 self._taken += 1
                 connection.consume(cork=True)
+                now = time.monotonic()
+                if now - begin >= SLICE:
+                    time.sleep(REST)
+                    now = time.monotonic()
+                begin = now
         finally:
             with self._lock:
                 self._consumers -= 1
