@@ -44,7 +44,10 @@ class StopSignals:
             self._bells[bell] = number
             self._poll.register(bell, select.POLLIN)
             self._hold_back(number)
-        os.register_at_fork(after_in_child=self._leave_child_alone)
+        self._masks: dict[int, set[int]] = {}  # of threads that fork just now
+        os.register_at_fork(
+            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._leave_child_alone
+        )
 
     def wait(self) -> None:
         """Wait until one comes."""
@@ -76,11 +79,21 @@ class StopSignals:
     def _hold_back(self, number: signal.Signals) -> None:
         faulthandler.register(number, self._buttons[number], all_threads=False, chain=False)
 
+    def _before_fork(self) -> None:
+        """A child hears nothing until it is alone."""
+        self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, self.SIGNALS)
+
+    def _after_fork(self) -> None:
+        mask = self._masks.pop(threading.get_ident(), None)
+        if mask is not None:  # else this was made after the fork had begun
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
     def _leave_child_alone(self) -> None:
         """A signal to a process that the application forks must not ring here; and the child must hear it, also if it
         was forked in a thread that does not.
         """
         self.release()
+        self._after_fork()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
 
 
