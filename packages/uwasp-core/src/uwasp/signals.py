@@ -13,7 +13,6 @@ import select
 import signal
 import threading
 import time
-from pathlib import Path
 
 __all__ = ["StopSignals", "block_all", "hear_like_the_main_thread", "send_to_the_main_thread"]
 
@@ -118,7 +117,8 @@ def hear_like_the_main_thread() -> None:
     is held back by `StopSignals`. SIGHUP is not: in a worker with a single core, uWSGI's handler for it ends the
     process.
     """
-    signal.pthread_sigmask(signal.SIG_SETMASK, _of_the_main_thread("SigBlk") | {signal.SIGHUP})
+    blocked = _of_the_main_thread("SigBlk") - set(StopSignals.SIGNALS)  # which it blocks for a moment when it forks
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked | {signal.SIGHUP})
 
 
 def _of_the_main_thread(which: str) -> set[int]:
@@ -127,10 +127,14 @@ def _of_the_main_thread(which: str) -> set[int]:
     Empty where there is no /proc.
     """
     try:
-        status = Path(f"/proc/self/task/{os.getpid()}/status").read_text()
+        fd = os.open(f"/proc/self/task/{os.getpid()}/status", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return set()
-    found = re.search(rf"^{which}:\s*(\w+)$", status, re.MULTILINE)
+    try:
+        status = os.read(fd, 65536)  # all: each step can cost a turn at the interpreter, which the end may wait for
+    finally:
+        os.close(fd)
+    found = re.search(rb"^%s:\s*(\w+)$" % which.encode(), status, re.MULTILINE)
     assert found is not None
     bits = int(found[1], 16)
     return {number for number in signal.valid_signals() if bits >> (number - 1) & 1}
