@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import uwsgi
@@ -73,6 +74,10 @@ class FailingHandler(find_handler(os.environ["UWASP_HANDLER"])):
         return answer
 
 
+class OtherHandler(FailingHandler):
+    """Has a listener of its own."""
+
+
 class SlowToClose(Noting):
     def on_close(self):
         super().on_close()
@@ -131,7 +136,9 @@ def say_goodbye() -> None:
 
 uwsgi.atexit = say_goodbye
 
-application = WebSocketMiddleware(
+options = json.loads(os.environ.get("UWASP_OPTIONS", "{}"))
+other = WebSocketMiddleware(plain, OtherHandler, [("/other-handler", Noting)], **options)
+middleware = WebSocketMiddleware(
     plain,
     FailingHandler,
     [
@@ -144,5 +151,9 @@ application = WebSocketMiddleware(
         ("/patient", Patient),
         ("/brief", Brief),
     ],
-    **json.loads(os.environ.get("UWASP_OPTIONS", "{}")),
+    **options,
 )
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    return (other if environ["PATH_INFO"] == "/other-handler" else middleware)(environ, start_response)

@@ -431,3 +431,34 @@ def test_a_handler_that_fails_leaves_nothing_behind(produce):
         uwsgi.popen.send_signal(signal.SIGINT)
         assert part(other) == GOING_AWAY
         assert uwsgi.popen.wait(10) == 0  # it knows that nobody is left
+
+
+@pytest.mark.parametrize("end", ["SIGHUP", "SIGINT"])
+def test_two_handlers_part_at_the_same_time(produce, end):
+    """Neither's clients answer, and what each may take is not added up."""
+    uwsgi = produce(*RELOADABLE, middleware={"shutdown_timeout": 3})
+    with ExitStack() as stack:
+        one, pid = connect(stack, uwsgi, "one")
+        other, _ = connect(stack, uwsgi, "other", "/other-handler")
+        begin = time.monotonic()
+        uwsgi.popen.send_signal(signal.Signals[end])
+        assert one.recv().data == other.recv().data == GOING_AWAY
+        wait_for_the_end(pid)
+        assert 3 <= time.monotonic() - begin < 3 + SLACK
+    assert uwsgi.output.count("shut down after 3 s, with 2 connections still open") == 1
+    if end == "SIGHUP":
+        uwsgi.wait_for_output(ACCEPTING, 2)  # to be stopped while it starts is not what it hears
+
+
+@pytest.mark.parametrize("clients", [4, 5])
+def test_a_goodbye_to_more_clients_than_the_backlog_holds_names_the_option(produce, clients):
+    uwsgi = produce("--listen", "4")
+    with ExitStack() as stack:
+        opened = [connect(stack, uwsgi, f"client-{number}")[0] for number in range(clients)]
+        uwsgi.popen.send_signal(signal.SIGINT)
+        for client in opened:
+            assert part(client) == GOING_AWAY
+        assert uwsgi.popen.wait(10) == 0
+    warning = f"{clients} clients are told to go, and many may come back at once, but uWSGI's sockets hold 4"
+    assert (warning in uwsgi.output) is (clients > 4)
+    assert ("raise uWSGI's --listen" in uwsgi.output) is (clients > 4)

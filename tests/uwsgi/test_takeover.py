@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import signal
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.request import urlopen
 
-import pytest
 from websockets.sync.client import connect
 
 from raw import RawClient, frame
@@ -68,24 +64,6 @@ def test_what_uwsgi_does_next_never_reaches_the_client(serve, handler):
                 response.read()
             client.send(str(number))
             assert client.recv(10) == str(number)
-
-
-def test_uwsgis_signals_never_reach_our_threads(serve, handler):
-    """One that ended the process from the listener's thread left it hanging, now and then, at a stop."""
-    if handler != "threads":
-        pytest.skip("the thread handler's threads")
-    uwsgi = serve()
-    with connect(f"{uwsgi.url}/life?threads") as client:
-        client.send("threads")
-        assert "uwasp-consumer-1 uwasp-listener" in client.recv(10)
-        (worker,) = Path(f"/proc/{uwsgi.popen.pid}/task/{uwsgi.popen.pid}/children").read_text().split()
-        blocked = [
-            int(re.search(r"^SigBlk:\s*(\w+)", (task / "status").read_text(), re.MULTILINE)[1], 16)
-            for task in Path(f"/proc/{worker}/task").iterdir()
-        ]
-    ends = sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
-    assert len(blocked) >= 4  # uWSGI's two threads, the listener and a consumer
-    assert sum(mask & ends != ends for mask in blocked) == 1  # the main thread alone hears them
 
 
 def test_a_child_that_is_ended_by_a_signal_ends_nothing_else(serve):

@@ -8,14 +8,9 @@ the next request of a keep-alive connection from it) cannot reach the client. It
 from __future__ import annotations
 
 import errno
-import faulthandler
-import math
 import os
 import resource
-import select
-import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
@@ -30,25 +25,26 @@ except (ImportError, AttributeError):  # outside uWSGI (or a folder of that name
     uwsgi = None
 
 __all__ = [
-    "StopSignals",
     "Takeover",
     "add_to_metric",
     "at_exit",
+    "backlog",
     "duplicate",
     "has_metric",
+    "is_exiting",
     "is_set",
-    "leave_when_due",
     "loop",
     "refusal",
     "release",
     "running_under_uwsgi",
     "threads_enabled",
     "values",
+    "worker",
 ]
 
 
 MOST_RESERVED = 64  # descriptors; see `duplicate`
-CHEAPER_PERIOD = 1.0  # seconds; uWSGI's master looks as often
+DEFAULT_BACKLOG = 100  # uWSGI's
 
 _exiting = False  # uWSGI has called what `at_exit` was given
 
@@ -204,84 +200,21 @@ def at_exit(action: Callable[[], None]) -> None:
     uwsgi.atexit = chained
 
 
-class StopSignals:
-    """The signals that have this worker stop at once, held back from uWSGI until `hand_on`. One in a process.
-
-    uWSGI ends the process within its signal handler, and leaves `uwsgi.atexit` out if any of its threads is in a
-    request. Then nobody would be told. Python's own signal handlers do not help: they run when the main thread comes
-    back to Python, and that one sleeps in uWSGI. `faulthandler` alone has one in C that can be put in from any thread,
-    writes to a descriptor, and is taken out again for what was there before. What it writes, a traceback, does not
-    matter here; that it writes does.
-
-    Not for gevent, which hears of signals in its own way.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)  # uWSGI's master sends SIGINT for SIGQUIT
-
-    def __init__(self) -> None:
-        self._bells = {}
-        self._poll = select.poll()
-        for number in self.SIGNALS:
-            bell, button = os.pipe()
-            os.set_blocking(button, False)
-            faulthandler.register(number, button, all_threads=False, chain=False)
-            self._bells[bell] = number
-            self._poll.register(bell, select.POLLIN)
-        os.register_at_fork(after_in_child=self._leave_child_alone)
-
-    def wait(self) -> None:
-        """Wait until one comes."""
-        self._came = self._bells[self._poll.poll()[0][0]]
-
-    def hand_on(self) -> None:
-        """Let uWSGI have it, and those that follow."""
-        self._release()
-        os.kill(os.getpid(), self._came)
-
-    def _leave_child_alone(self) -> None:
-        """A signal to a process that the application forks must not ring here; and the child must hear it, also if it
-        was forked in a thread that does not.
-        """
-        self._release()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
-
-    def _release(self) -> None:
-        for number in self.SIGNALS:
-            faulthandler.unregister(number)
+def is_exiting() -> bool:
+    """Whether uWSGI has begun to call what `at_exit` was given."""
+    return _exiting
 
 
-def leave_when_due(call_later: Callable[[float, Callable[[], None]], object]) -> None:
-    """End this worker when uWSGI's cheaper mode takes it away, or when it has lived for max-worker-lifetime.
-
-    All that uWSGI does is to wake it with SIGWINCH. The gevent loop does not hear that, and of several threads only
-    one does: the worker would stay, with its connections, until uWSGI kills it (worker-reload-mercy, 60 s), which it
-    does to one that is cheaped alone.
-
-    Args:
-        call_later: calls a function after so many seconds, as `Listener.call_later` does.
-    """
-    lifetime = _lifetime()
-    if lifetime == math.inf and not is_set("cheaper"):
-        return
-
-    def look() -> None:
-        if _exiting and loop() != "gevent":  # a single thread did hear; SIGHUP now would cut the goodbye short
-            return
-        worker = uwsgi.workers()[uwsgi.worker_id() - 1]
-        # uWSGI counts full seconds. It comes first, and says so in its log.
-        if worker["status"] == b"cheap" or time.time() - worker["last_spawn"] > lifetime + 2:
-            os.kill(os.getpid(), signal.SIGHUP)  # uWSGI's own way to end gracefully
-        else:
-            call_later(CHEAPER_PERIOD, look)
-
-    call_later(CHEAPER_PERIOD, look)
+def worker() -> dict[str, Any]:
+    """What uWSGI has in its books about this worker, one of those in `uwsgi.workers()`."""
+    found: dict[str, Any] = uwsgi.workers()[uwsgi.worker_id() - 1]
+    return found
 
 
-def _lifetime() -> float:
-    """How long this worker is to live, in seconds."""
-    seconds = [int(value) for value in values("max-worker-lifetime")][-1:]
-    longer = [int(value) for value in values("max-worker-lifetime-delta")][-1:]
-    return sum(seconds) + (uwsgi.worker_id() - 1) * sum(longer) if sum(seconds) else math.inf
+def backlog() -> int:
+    """How many connections wait in each of uWSGI's sockets at most until they are accepted."""
+    given = values("listen")
+    return int(given[-1]) if given and given[-1].isdigit() else DEFAULT_BACKLOG
 
 
 @cache

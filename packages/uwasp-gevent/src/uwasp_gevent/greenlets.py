@@ -8,7 +8,6 @@ So a consumer needs no wake-up of its own, and one that is blocked is not missed
 
 from __future__ import annotations
 
-import logging
 import select
 import time
 
@@ -23,8 +22,6 @@ from uwasp.listener import Waiter
 from uwasp.poller import Poller, SelectorPoller
 
 __all__ = ["Greenlets"]
-
-logger = logging.getLogger("uwasp.gevent")
 
 READ = 1  # libev's name for a watcher's event
 # So many consumers wait for more when there is nothing to do; the others, which blocked servers made necessary, end.
@@ -51,18 +48,8 @@ class Greenlets:
         self._at_work: Connection | None = None  # the connection that it consumes
         self._timer = self._hub.loop.timer(0)
         self._timer_due: float | None = None
-        self._parted: Event | None = None  # set when all connections are closed, after `shut_down`
         self._watcher = self._hub.loop.io(self.listener.poller.fileno(), READ)
         self._watcher.start(self._poll)
-
-    def shut_down(self) -> None:
-        """Close all connections, and come back when they are closed or have had their time. Not in the hub."""
-        timeout = self.listener.shutdown_timeout()
-        if self._parted is None:  # else uWSGI calls from a second greenlet, which must wait as well
-            self._parted = Event()
-            self.listener.shut_down(self._parted)
-        if not self._parted.wait(timeout):
-            logger.warning("shut down after %s s, with %d connections still open", timeout, len(self.listener))
 
     def _new_waiter(self) -> Waiter | None:
         """In greenlets, gevent's event; in another thread, a real one; in the hub there is no waiting."""

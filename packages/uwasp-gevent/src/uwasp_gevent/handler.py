@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from uwasp import ConfigurationError, Handler, WebSocket, takeover
+from gevent.event import Event
+
+from uwasp import ConfigurationError, Handler, WebSocket, goodbye, takeover
 from uwasp.server import ServerInterface
 from uwasp_gevent.greenlets import Greenlets
 
@@ -67,6 +69,5 @@ class GeventHandler(Handler):
         greenlets = cls._greenlets.get(key)
         if greenlets is None:
             greenlets = cls._greenlets[key] = Greenlets(cls.max_consumers)
-            takeover.at_exit(greenlets.shut_down)
-            takeover.leave_when_due(greenlets.listener.call_later)
+            goodbye.arrange(greenlets.listener, Event)
         return greenlets

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from uwasp import ConfigurationError, Handler, WebSocket, admission, takeover
+from uwasp import ConfigurationError, Handler, WebSocket, goodbye, takeover
 from uwasp.server import ServerInterface
 from uwasp_threads.threads import Threads, start_thread
 
 __all__ = ["ThreadHandler"]
 
-# How long a stop waits for handshakes that are under way in uWSGI's threads, in seconds.
-HANDSHAKE_PATIENCE = 0.2
+_numbers = itertools.count(1)
+# uWSGI interns a dozen names for the environ of each request. If nobody keeps them they are forgotten with it, and the
+# interpreter's table of interned strings, which has not room for all that it had, is made anew every thousand requests:
+# a megabyte, in the memory of whichever thread that happens in, which keeps it.
+_names_in_environ: set[str] = set()
 
 
 class ThreadHandler(Handler):
@@ -67,8 +70,19 @@ class ThreadHandler(Handler):
 
     def handle(self, environ: dict[str, Any], protocol_name: str | None = None) -> Iterable[bytes]:
         """Hand the connection to the listener thread; the uWSGI thread of the request is free again."""
+        if not _names_in_environ:
+            _names_in_environ.update(name for name in environ if not name.startswith("HTTP_"))
         self._own_threads.listener.add(self.ws, self.server)
         return []
+
+    @classmethod
+    def spawn(cls, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` in a daemon thread of its own, which hears the signals that consumers hear.
+
+        Raises:
+            RuntimeError: no further thread can be started.
+        """
+        start_thread(f"uwasp-spawned-{next(_numbers)}", function, *args)
 
     @classmethod
     def _of_this_process(cls) -> Threads:
@@ -79,43 +93,6 @@ class ThreadHandler(Handler):
             with cls._threads_lock:
                 threads = cls._threads.get(key)
                 if threads is None:
-                    threads = Threads(cls.max_consumers)
-                    if not cls._all_of_this_process():
-                        signals = takeover.StopSignals()
-                        start_thread("uwasp-stop", lambda: cls._shut_down_before(signals))
-                    cls._threads[key] = threads
-                    takeover.at_exit(cls._shut_down)  # called first, being the last to be added
-                    takeover.leave_when_due(threads.listener.call_later)
+                    threads = cls._threads[key] = Threads(cls.max_consumers)
+                    goodbye.arrange(threads.listener, threading.Event, cls.spawn)
         return threads
-
-    @classmethod
-    def _all_of_this_process(cls) -> list[Threads]:
-        """Those of derived classes too."""
-        return [threads for (_, pid), threads in list(cls._threads.items()) if pid == os.getpid()]
-
-    @classmethod
-    def _shut_down_before(cls, signals: takeover.StopSignals) -> None:
-        """Wait for a signal to stop, and part from everybody before uWSGI has it."""
-        signals.wait()
-        try:
-            cls._shut_down()
-        finally:
-            signals.hand_on()
-
-    @classmethod
-    def _shut_down(cls) -> None:
-        """Part from all clients. uWSGI calls it once more after a signal, and then it has no more time to give."""
-        threads = cls._all_of_this_process()
-        _wait_for_handshakes()
-        for own in threads:
-            own.part()
-        for own in threads:
-            own.wait_for_the_end()
-        _wait_for_handshakes()  # one that came meanwhile is told as soon as it is over
-
-
-def _wait_for_handshakes() -> None:
-    """A client that has been answered 101 is to be told as well, though no listener has it yet."""
-    deadline = time.monotonic() + HANDSHAKE_PATIENCE
-    while admission.accepting() and time.monotonic() < deadline:
-        time.sleep(0.001)

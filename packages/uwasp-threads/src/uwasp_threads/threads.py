@@ -8,35 +8,47 @@ from __future__ import annotations
 
 import itertools
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable
 
-from uwasp import Listener
+from uwasp import Listener, signals
+from uwasp.incoming import SLICE
 
 __all__ = ["Threads", "start_thread"]
 
 logger = logging.getLogger("uwasp.threads")
 
-# How long a ready connection may lie untaken before another consumer is called, in seconds.
+# How long the listener waits at most while a ready connection lies untaken, in seconds.
 PATIENCE = 0.001
+# After so many of these waits, in which none was taken, another consumer is called: those awake block.
+MISSES = 2
+# A wait that took longer was one for the interpreter, and so was theirs, perhaps. Then they, and a listener that always
+# has something to read instead of waiting, have this long, in seconds. One that computes takes one each millisecond.
+CONTENDED = 4 * PATIENCE
+LONG_PATIENCE = 0.05
+# After a connection that took a whole slice a consumer rests, for so long, in seconds. Else whoever wants the
+# interpreter, the listener above all, would have to wait for it five times as long, again and again.
+REST = 0.00005
 # How long a consumer waits for work before its thread ends, unless it is the last, in seconds.
 IDLE_TIMEOUT = 30.0
+# How long to go on with the consumers that there are when no further one could be started, in seconds.
+RETRY_PERIOD = 0.5
 
 
-def start_thread(name: str, target: Callable[[], None]) -> threading.Thread:
-    """Start a thread in which uWSGI's signals are blocked, and in all that it starts.
+def start_thread(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+    """Start a daemon thread for what the application wants done. It hears signals as the application's own threads do.
 
-    They are for uWSGI's own main thread: a handler of it that ends the process from one of ours hangs. uWSGI blocks
-    them in its further threads too.
+    Raises:
+        RuntimeError: the system has none left.
     """
-    thread = threading.Thread(target=target, name=name, daemon=True)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        thread.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def run() -> None:
+        signals.hear_like_the_main_thread()
+        target(*args)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
     return thread
 
 
@@ -45,65 +57,75 @@ class Threads:
 
     Args:
         max_consumers: the largest number of consumer threads, at least 1.
+
+    Raises:
+        RuntimeError: the listener's thread cannot be started.
+        OSError: no descriptor is left for the listener.
     """
 
     def __init__(self, max_consumers: int) -> None:
         if max_consumers < 1:
             raise ValueError(f"max_consumers is at least 1, not {max_consumers!r}")
-        self.listener = Listener(new_waiter=self._new_waiter)
         self._max_consumers = max_consumers
         self._lock = threading.Lock()
         self._asleep: list[threading.Lock] = []  # each held, and released to wake its consumer
         self._consumers = 0
         self._numbers = itertools.count(1)
+        self._retry_at: float | None = None  # a consumer could not be started; in seconds of `time.monotonic()`
         self._taken = 0  # goes up whenever a consumer takes a connection
-        self._parted = threading.Event()  # all connections are closed, after `part`
-        self._patience_ends: float | None = None  # since `part`, in seconds of `time.monotonic()`
-        self._listener_thread = start_thread("uwasp-listener", self._listen)  # which starts the consumers
-
-    def part(self) -> None:
-        """Close all connections; `wait_for_the_end` waits for that. The first call counts."""
-        with self._lock:
-            if self._patience_ends is not None:
-                return
-            self._patience_ends = time.monotonic() + self.listener.shutdown_timeout()
-        self.listener.shut_down(self._parted)
-
-    def wait_for_the_end(self) -> None:
-        """Come back when all connections are closed, or have had their time since `part`."""
-        assert self._patience_ends is not None
-        left = self._patience_ends - time.monotonic()
-        if not self._parted.wait(max(0.0, left)) and left > 0:
-            timeout = self.listener.shutdown_timeout()
-            logger.warning("shut down after %s s, with %d connections still open", timeout, len(self.listener))
+        self.listener: Listener
+        is_made = threading.Event()
+        self._listener_thread = threading.Thread(
+            target=self._listen, args=(is_made,), name="uwasp-listener", daemon=True
+        )
+        self._listener_thread.start()  # first: if it cannot be, no descriptor is left open
+        try:
+            self.listener = Listener(new_waiter=self._new_waiter)
+        finally:
+            is_made.set()
 
     def _new_waiter(self) -> threading.Event | None:
         return None if threading.current_thread() is self._listener_thread else threading.Event()
 
-    def _listen(self) -> None:
-        listener = self.listener
+    def _listen(self, is_made: threading.Event) -> None:
+        signals.block_all()
+        is_made.wait()
+        listener = getattr(self, "listener", None)
+        if listener is None:
+            return
         ready = listener.ready
-        taken = 0
-        since = 0.0  # when `taken` was last seen to go up, or a consumer was called
+        taken = -1
+        misses = 0
+        since = 0.0  # when `taken` was last seen to go up
         while True:
-            listener.poll(PATIENCE if ready and self._can_call() else None)
+            lay_ready = bool(ready)
+            begin = time.monotonic()
+            listener.poll(self._patience() if lay_ready else None)
             if not ready:
                 continue
-            now = time.monotonic()
-            if self._all_asleep() or (taken == self._taken and now - since >= PATIENCE):
-                self._call_consumer()
-                since = now
-            elif taken != self._taken:
+            if taken != self._taken or not lay_ready:
                 taken = self._taken
-                since = now
+                since = listener.now
+                misses = 0
+            elif PATIENCE <= listener.now - begin < CONTENDED:
+                misses += 1
+            if self._all_asleep() or misses >= MISSES or listener.now - since >= LONG_PATIENCE:
+                self._call_consumer()
+                since = listener.now
+                misses = 0
 
     def _all_asleep(self) -> bool:
         with self._lock:
             return len(self._asleep) == self._consumers
 
-    def _can_call(self) -> bool:
+    def _patience(self) -> float | None:
+        """How long what is ready may lie untaken before another consumer is called; `None` if none can be."""
         with self._lock:
-            return bool(self._asleep) or self._consumers < self._max_consumers
+            if self._asleep:
+                return PATIENCE
+            if self._consumers >= self._max_consumers:
+                return None
+        return PATIENCE if self._retry_at is None else max(PATIENCE, self._retry_at - time.monotonic())
 
     def _call_consumer(self) -> None:
         """Wake a consumer, or start one if all are awake and there may be more."""
@@ -113,30 +135,45 @@ class Threads:
                 return
             if self._consumers >= self._max_consumers:
                 return
+            if self._retry_at is not None and time.monotonic() < self._retry_at:
+                return
             self._consumers += 1
         name = f"uwasp-consumer-{next(self._numbers)}"
         try:
-            threading.Thread(target=self._consume, name=name, daemon=True).start()
-        except RuntimeError:
+            start_thread(name, self._consume)
+        except RuntimeError as error:
             with self._lock:
                 self._consumers -= 1
                 left = self._consumers
-            logger.exception("no further consumer thread can be started, going on with %d", left)
+            if self._retry_at is None:  # else that has been said
+                logger.error("no further consumer thread can be started, going on with %d: %s", left, error)
+            self._retry_at = time.monotonic() + RETRY_PERIOD
+        else:
+            if self._retry_at is not None:
+                logger.warning("consumer threads can be started again")
+            self._retry_at = None
 
     def _consume(self) -> None:
         try:
             ready = self.listener.ready
             alarm = threading.Lock()
             alarm.acquire()
+            begin = time.monotonic()
             while True:
                 try:
                     connection = ready.popleft()
                 except IndexError:
-                    if self._sleep(alarm):
-                        continue
-                    return
+                    if not self._sleep(alarm):
+                        return
+                    begin = time.monotonic()
+                    continue
                 self._taken += 1
                 connection.consume(cork=True)
+                now = time.monotonic()
+                if now - begin >= SLICE:
+                    time.sleep(REST)
+                    now = time.monotonic()
+                begin = now
         finally:
             with self._lock:
                 self._consumers -= 1
