@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uwasp.closing import Closing
 from uwasp.exceptions import ConnectionClosed
 from uwasp.handshake import quote
-from uwasp.incoming import SLICE, Event
+from uwasp.incoming import SLICE, SLICE_IS_OVER, Event
 from uwasp.outgoing import CORKED_TIME
 from uwasp.protocol import OPEN, CloseCode, FrameProtocol
 
@@ -157,13 +157,16 @@ class Connection(Closing):
             server_logger.error("error in on_close of %s for %s", type(server).__name__, self, exc_info=error)
         self._listener.count_served()
 
-    def consume(self, cork: bool = False) -> None:
+    def consume(self, cork: bool = False) -> bool:
         """All steps, with the server's methods called in between: for a scheduler that has them called here and now.
 
         Args:
             cork: what the server sends on this connection, while it handles several messages that have been waiting
                 for it, is sent together where it comes fast enough. Who asks for that and can be suspended in here,
                 as a greenlet can, has `uncork` called when it is.
+
+        Returns:
+            Whether its slice was over before all was done: the rest is in `ready`, behind the others.
 
         Raises:
             BaseException: what a server raised that is for the consumer and not about the server, such as gevent's
@@ -192,6 +195,7 @@ class Connection(Closing):
             foreign = self._consume_end(server) or foreign
         if foreign is not None:
             raise foreign
+        return events is SLICE_IS_OVER
 
     def _consume_several(self, events: list[Event], on_message: Callable[[Event], None]) -> BaseException | None:
         """Until the slice is over. As long as the server is fast, and it may be, its answers are kept back together."""

@@ -27,6 +27,8 @@ LARGE_READ_SIZE = 2**18  # bytes; of a frame of which so much is still to come
 COMPRESSED_READ_SIZE = 2**12  # bytes
 # For how long a consumer stays with one connection, in seconds; then it is the turn of the others that are ready.
 SLICE = 0.001
+# What `take` returns then: an empty list like any other, for whoever does not care.
+SLICE_IS_OVER: list[Event] = []
 
 
 class Incoming(Outgoing):
@@ -124,7 +126,7 @@ class Incoming(Outgoing):
             elif now >= self._slice_ends:
                 self._batch = None
                 self._listener.ready.append(self)  # type: ignore[arg-type]  # it is a Connection
-                return []
+                return SLICE_IS_OVER
         with self._lock:
             self._batch = events = self._inbox
             if events:

@@ -289,20 +289,20 @@ class Listener:
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
         for fd, event in events:
-            self._react(fd, event)
-
-    def _react(self, fd: int, event: int) -> None:
-        connection = self._connections.get(fd)
-        if connection is None:
-            self._react_to_other(fd)
-            return
-        try:
-            if event & WRITABLE:
-                connection.flush()
-            if event & ~WRITABLE:
-                connection.receive(event & HUNG_UP != 0)
-        except Exception as error:
-            self._cut(connection, error)
+            connection = self._connections.get(fd)
+            if connection is None:
+                self._react_to_other(fd)
+                continue
+            try:
+                if event == READABLE:
+                    connection.receive()
+                    continue
+                if event & WRITABLE:
+                    connection.flush()
+                if event & ~WRITABLE:
+                    connection.receive(event & HUNG_UP != 0)
+            except Exception as error:
+                self._cut(connection, error)
 
     def _react_to_other(self, fd: int) -> None:
         if fd == self._bell:

@@ -199,11 +199,16 @@ def take_messages(data: bytes, position: int, largest: int, most: int, messages:
             start += 2
         elif not 0 <= length <= 125:
             break
-        stop = start + MASK_SIZE + length
-        if stop > end or length > largest or (first != FINAL_TEXT and first != FINAL_BINARY):
+        payload = start + MASK_SIZE
+        stop = payload + length
+        if stop > end or length > largest:
             break
-        payload = apply_mask(data[start + MASK_SIZE : stop], data[start : start + MASK_SIZE])
-        messages.append(payload.decode() if first == FINAL_TEXT else payload)
+        if first == FINAL_BINARY:
+            messages.append(apply_mask(data[payload:stop], data[start:payload]))
+        elif first == FINAL_TEXT:
+            messages.append(apply_mask(data[payload:stop], data[start:payload]).decode())
+        else:
+            break
         position = stop
     return position
 

@@ -47,6 +47,7 @@ def accelerate(version: str) -> None:
         listener.Listener,
         protocol.OPEN,
         poller.READABLE,
+        incoming.SLICE_IS_OVER,
         incoming.SLICE,
         outgoing.CORKED_TIME,
         outgoing.CORKED_SIZE,

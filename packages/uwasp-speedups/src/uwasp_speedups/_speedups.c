@@ -62,17 +62,17 @@ static PyTypeObject *connection_type, *protocol_type, *websocket_type, *lock_typ
 static PyCFunction lock_is_locked; /* of lock_type */
 static PyObject *open_state;       /* uwasp.protocol.OPEN */
 static long readable;              /* uwasp.poller.READABLE */
-static PyObject *slow_receive, *slow_consume, *slow_send, *slow_websocket_send;
+static PyObject *slow_receive, *slow_consume, *slow_dispatch, *slow_send, *slow_websocket_send;
 static double corked_time, slice; /* seconds */
 static Py_ssize_t corked_size; /* bytes */
 static Py_ssize_t read_size;
 static char *read_buffer;
 static int read_buffer_is_used;
 
-static PyObject *zero;
+static PyObject *zero, *over; /* uwasp.incoming.SLICE_IS_OVER */
 
 static PyObject *name_append, *name_broken, *name_connections, *name_consume_end, *name_cork, *name_corked, *name_cut,
-    *name_failed, *name_flush_corked, *name_now, *name_on_message, *name_put_back, *name_react, *name_read_on, *name_ready,
+    *name_failed, *name_flush_corked, *name_now, *name_on_message, *name_put_back, *name_read_on, *name_ready,
     *name_take, *name_watch_outgoing;
 
 static void set(PyObject **slot, PyObject *value) { /* takes the reference */
@@ -349,9 +349,13 @@ static PyObject *dispatch(PyObject *self, PyObject *events) {
         } else if (PyErr_Occurred()) {
             result = NULL;
         } else {
-            arguments[1] = PyTuple_GET_ITEM(event, 0);
-            arguments[2] = PyTuple_GET_ITEM(event, 1);
-            result = PyObject_VectorcallMethod(name_react, arguments, 3, NULL);
+            arguments[1] = PyList_New(1);
+            result = NULL;
+            if (arguments[1] != NULL) {
+                PyList_SET_ITEM(arguments[1], 0, Py_NewRef(event));
+                result = PyObject_Vectorcall(slow_dispatch, arguments, 2, NULL);
+                Py_DECREF(arguments[1]);
+            }
         }
         Py_DECREF(event);
         if (discard(result)) {
@@ -608,7 +612,7 @@ static int give_way(PyObject *self) {
 static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     PyObject *server = C(server), *foreign = NULL, *messages;
     double slice_ends = 0; /* as Incoming._slice_ends */
-    int cork = 0, failed = 0;
+    int cork = 0, failed = 0, slice_is_over = 0;
     if (count + (names ? PyTuple_GET_SIZE(names) : 0) == 1) {
         cork = PyObject_IsTrue(args[0]);
         if (cork < 0) return NULL;
@@ -623,6 +627,7 @@ static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count
         Py_ssize_t seen = 0;
         if (slice_ends > 0 && monotonic() >= slice_ends) {
             failed = give_way(self);
+            slice_is_over = 1;
             break;
         }
         messages = take_batch(self);
@@ -639,6 +644,7 @@ static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count
             break;
         }
         if (!PyList_CheckExact(messages) || PyList_GET_SIZE(messages) == 0) {
+            slice_is_over = messages == over;
             Py_DECREF(messages);
             break;
         }
@@ -656,7 +662,7 @@ static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count
         Py_XDECREF(foreign);
         return NULL;
     }
-    Py_RETURN_NONE;
+    return PyBool_FromLong(slice_is_over);
 }
 
 /* Putting all of it in */
@@ -703,10 +709,10 @@ static PyObject *replace(PyTypeObject *type, PyMethodDef *method) {
 }
 
 static PyObject *accelerate(PyObject *module, PyObject *arguments) {
-    PyObject *protocol, *connection, *websocket, *listener, *slow_dispatch;
-    if (!PyArg_ParseTuple(arguments, "O!O!O!O!Olddnn:accelerate", &PyType_Type, &protocol, &PyType_Type, &connection,
-                          &PyType_Type, &websocket, &PyType_Type, &listener, &open_state, &readable, &slice, &corked_time,
-                          &corked_size, &read_size))
+    PyObject *protocol, *connection, *websocket, *listener;
+    if (!PyArg_ParseTuple(arguments, "O!O!O!O!OlO!ddnn:accelerate", &PyType_Type, &protocol, &PyType_Type, &connection,
+                          &PyType_Type, &websocket, &PyType_Type, &listener, &open_state, &readable, &PyList_Type, &over, &slice,
+                          &corked_time, &corked_size, &read_size))
         return NULL;
     if (connection_type != NULL) Py_RETURN_NONE; /* it is done */
     if (locate(protocol, protocol_slots, &in_protocol) || locate(connection, connection_slots, &in_connection) ||
@@ -717,6 +723,7 @@ static PyObject *accelerate(PyObject *module, PyObject *arguments) {
     zero = PyLong_FromLong(0);
     if (zero == NULL) return NULL;
     Py_INCREF(open_state);
+    Py_INCREF(over);
     protocol_type = (PyTypeObject *)Py_NewRef(protocol);
     connection_type = (PyTypeObject *)Py_NewRef(connection);
     websocket_type = (PyTypeObject *)Py_NewRef(websocket);
@@ -725,7 +732,7 @@ static PyObject *accelerate(PyObject *module, PyObject *arguments) {
     slow_send = slow_consume ? replace(connection_type, &methods_of_connection[2]) : NULL;
     slow_websocket_send = slow_send ? replace(websocket_type, &methods_of_websocket[0]) : NULL;
     slow_dispatch = slow_websocket_send ? replace((PyTypeObject *)listener, &methods_of_listener[0]) : NULL;
-    if (slow_dispatch == NULL) return NULL; /* it is not called any more */
+    if (slow_dispatch == NULL) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -751,7 +758,6 @@ PyMODINIT_FUNC PyInit__speedups(void) {
         {&name_now, "now"},
         {&name_on_message, "on_message"},
         {&name_put_back, "put_back"},
-        {&name_react, "_react"},
         {&name_read_on, "_read_on"},
         {&name_ready, "ready"},
         {&name_take, "take"},

@@ -5,6 +5,7 @@ def accelerate(
     listener: type,
     open_state: object,
     readable: int,
+    slice_is_over: list[str | bytes],
     slice: float,
     corked_time: float,
     corked_size: int,
