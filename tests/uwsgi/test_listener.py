@@ -6,8 +6,11 @@ A fault is logged with its connection, and cuts that alone.
 from __future__ import annotations
 
 import logging
+import re
 import socket
+import struct
 import threading
+import time
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -15,12 +18,13 @@ import pytest
 
 from processes import wait_until
 from raw import frame
-from uwasp import Listener, Server
+from uwasp import ConnectionClosed, Listener, Server, WebSocket
 from uwasp.connection import Connection
 from uwasp.options import Options
-from uwasp.protocol import FrameProtocol
+from uwasp.protocol import FrameProtocol, State
 
 PING = b"\x89\x00"
+END_OF_STREAM = "the end of the stream, from the client or a proxy"
 
 
 @pytest.fixture
@@ -30,21 +34,28 @@ def listener():
 
 @pytest.fixture
 def connect(listener):
-    """A client's socket, and the connection at its other end: `connect(path, **options)`."""
+    """A client's socket, and the connection at its other end: `connect(path, server_class, **options)`."""
     clients = []
 
-    def start(path, **options):
+    def start(path, server_class=Server, **options):
         client, served = socket.socketpair()
         clients.append(client)
         client.settimeout(10)
-        ws = SimpleNamespace(options=Options(**options))
+        ws = WebSocket({}, path, options=Options(**options))
         ws.connection = Connection(served.detach(), FrameProtocol(), ws.options, "192.0.2.7", path)
-        listener.add(ws, Server(ws))
+        listener.add(ws, server_class(ws))
         return client, ws.connection
 
     yield start
     for client in clients:
         client.close()
+
+
+def work(listener):
+    """Read what is there, and have the servers see it."""
+    listener.poll(0)
+    while listener.ready:
+        listener.ready.popleft().consume()
 
 
 def wait_for_log(listener, caplog):
@@ -138,3 +149,362 @@ def test_a_goodbye_that_crosses_the_clients_end_answers_that(listener, connect, 
     payload = b"" if code == 1005 else code.to_bytes(2, "big") + reason.encode()
     assert client.recv(200) == bytes((0x88, len(payload))) + payload
     assert connection.close_code == code
+
+
+def test_a_listener_that_fails_says_so_once_and_goes_on(listener, connect, caplog, monkeypatch):
+    """Whatever it is: there are all the other connections."""
+    client, _ = connect("/other")
+    work(listener)
+    poll = listener.poller.poll
+
+    class Failing:
+        left = 3
+
+        def __getattr__(self, name):
+            return getattr(poller, name)
+
+        def poll(self, timeout):
+            if self.left:
+                self.left -= 1
+                raise OverflowError("a fault of ours")
+            return poll(timeout)
+
+    poller, listener.poller = listener.poller, Failing()
+    with caplog.at_level(logging.ERROR, "uwasp.listener"):
+        for _ in range(3):
+            listener.poll(0)
+    assert [record.getMessage() for record in caplog.records] == ["the listener failed, and goes on"]
+    client.sendall(frame(9))
+    listener.poll(1)
+    assert client.recv(10) == b"\x8a\x00"
+
+
+def test_a_wait_is_never_longer_than_the_poller_takes(listener, connect):
+    """`close_timeout` of the longest that an option may have, and a timer that is beyond it."""
+    timer = listener.call_later(1e12, list)
+    connect("/idle", ping_interval=None)
+    waits = []
+    poller, listener.poller = listener.poller, SimpleNamespace(poll=lambda timeout: waits.append(timeout) or [])
+    listener.poll()
+    listener.poll(1e9)
+    listener.poller = poller
+    assert waits == [3600.0, 3600.0]
+    timer.cancel()
+
+
+def test_cancelled_timers_are_not_kept(listener):
+    kept = [listener.call_later(3600, list) for _ in range(100)]
+    for _ in range(10_000):
+        listener.call_later(3600, list).cancel()
+    assert len(listener._timers) < 1000
+    for timer in kept:
+        timer.cancel()
+    listener.call_later(3600, list)
+    assert len(listener._timers) < 202
+
+
+def test_a_timer_that_is_left_runs_when_others_are_thrown_away(listener):
+    ran = []
+    listener.call_later(0, lambda: ran.append(True))
+    for _ in range(1000):
+        listener.call_later(3600, list).cancel()
+    listener.poll(0)
+    assert ran == [True]
+
+
+def test_the_listener_watches_other_descriptors_too(listener, connect, caplog):
+    """What a callback raises is its own."""
+    near, far = socket.socketpair()
+    heard = []
+
+    def hear():
+        heard.append(near.recv(10))
+        if len(heard) == 2:
+            raise RuntimeError("a fault in a callback")
+
+    with closing(near), closing(far):
+        listener.watch(near.fileno(), hear)
+        for message in (b"one", b"two", b"three"):
+            far.sendall(message)
+            listener.poll(1)
+        assert heard == [b"one", b"two", b"three"]
+        assert [record.exc_info[1].args for record in caplog.records] == [("a fault in a callback",)]
+        listener.unwatch(near.fileno())
+        far.sendall(b"four")
+        listener.poll(0)
+        assert len(heard) == 3
+
+
+def test_what_the_poller_does_not_take_is_not_watched(listener, tmp_path):
+    with open(tmp_path / "file", "w") as file, pytest.raises(OSError, match="not permitted"):  # epoll has no use for it
+        listener.watch(file.fileno(), list)
+    assert listener._watched == {}
+
+
+class Noting(Server):
+    """Notes its events, and does what a message asks for."""
+
+    others: list[WebSocket] = []  # noqa: RUF012 - for the test to fill
+
+    def __init__(self, ws):
+        super().__init__(ws)
+        self.seen = []
+
+    def on_message(self, message):
+        self.seen.append(message)
+        if message == "send to all":
+            for ws in self.others:
+                ws.send("hello")
+        elif message == "exit":
+            raise SystemExit(3)
+        elif message == "nap":
+            time.sleep(0.005)
+
+    def on_close(self):
+        self.seen.append("closed")
+
+
+def text(*messages):
+    return b"".join(frame(1, message.encode()) for message in messages)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one batch", "one by one"])
+def test_that_another_connection_is_closed_is_not_the_senders_end(listener, connect, caplog, monkeypatch, at_once):
+    """It is logged, the rest of that event is not done, and the next one comes."""
+    _, gone = connect("/gone")
+    client, sender = connect("/sender", Noting)
+    monkeypatch.setattr(Noting, "others", [SimpleNamespace(send=gone.send)])
+    gone.close(4000, "left")
+    messages = ["first", "send to all", "after it"]
+    for sent in [messages] if at_once else [[message] for message in messages]:
+        client.sendall(text(*sent))
+        work(listener)
+    assert sender.server.seen == messages
+    assert sender.open
+    (record,) = [record for record in caplog.records if record.name == "uwasp.server"]
+    closed = f"connection {gone.number} is closed (code 4000, reason 'left')"
+    assert (record.levelname, record.getMessage()) == (
+        "WARNING",
+        f"Noting for {sender} did not get on: {closed}; its own goes on",
+    )
+
+
+@pytest.mark.parametrize("messages", [("exit",), ("first", "exit", "last")], ids=["alone", "in a batch"])
+def test_an_exit_in_a_server_is_the_end_of_its_connection_alone(listener, connect, messages):
+    client, connection = connect("/exit", Noting)
+    server = connection.server
+    client.sendall(text(*messages))
+    work(listener)
+    assert server.seen == [*messages[: messages.index("exit") + 1], "closed"]
+    assert (connection.close_code, connection.closed_by) == (1011, "an error in the server")
+
+
+def test_a_slice_ends_and_the_others_have_their_turn(listener, connect):
+    """What the server has not seen then comes first the next time."""
+    client, busy = connect("/busy", Noting)
+    other_client, other = connect("/other", Noting)
+    work(listener)
+    client.sendall(text("nap", "2", "3"))
+    listener.poll(0)
+    other_client.sendall(text("1"))
+    listener.poll(0)
+    assert listener.ready.popleft() is busy
+    assert busy.consume() is True
+    assert busy.server.seen == ["nap"]
+    client.sendall(text("4"))
+    listener.poll(0)
+    assert list(listener.ready) == [other, busy]
+    while listener.ready:
+        assert listener.ready.popleft().consume() is False
+    assert (busy.server.seen, other.server.seen) == (["nap", "2", "3", "4"], ["1"])
+
+
+def test_a_client_that_sends_without_end_gives_way_between_batches(listener, connect):
+    class Endless(Noting):
+        def on_message(self, message):
+            super().on_message(message)
+            client.sendall(text("more"))
+            listener.poll(0)
+
+    client, connection = connect("/endless", Endless)
+    work_once = connect("/other")[1]
+    work(listener)
+    client.sendall(text("more"))
+    listener.poll(0)
+    assert listener.ready.popleft().consume() is True
+    assert list(listener.ready) == [connection]
+    assert work_once.open
+
+
+def test_the_steps_of_consuming_are_enough_for_a_scheduler(listener, connect):
+    """As docs/handlers.md has them: `begin`, `take`, `fail`, `put_back`, `done`."""
+    client, connection = connect("/steps", Noting, max_queue=4)
+    server = connection.server
+    listener.poll(0)
+    assert listener.ready.popleft() is connection
+    assert connection.begin()
+    assert connection.take() == []
+    client.sendall(text(*map(str, range(10))))
+    listener.poll(0)
+    assert listener.ready.popleft() is connection
+    assert not connection.begin()
+    events = connection.take()
+    assert events == ["0", "1", "2", "3"]
+    connection.put_back(events[1:])
+    taken = []
+    while events := connection.take():
+        taken += events
+    assert taken == [str(number) for number in range(1, 10)]
+    assert events == []
+    client.sendall(text("last") + frame(8, b"\x03\xe8"))
+    listener.poll(0)
+    assert listener.ready.popleft() is connection
+    connection.begin()
+    assert connection.take() == ["last"]
+    connection.fail(RuntimeError("raised by the server"))
+    assert connection.take() is None
+    server.on_close()
+    connection.done()
+    assert connection.server is None
+    assert client.recv(100) == b"\x88\x02\x03\xe8"
+
+
+def test_what_a_server_has_not_seen_when_it_closes_it_does_not_see(listener, connect):
+    """Also of what a consumer has taken, puts back, or has not taken; the client's close frame behind it is seen."""
+    client, connection = connect("/closing", Noting, max_queue=2)
+    listener.poll(0)
+    listener.ready.popleft().consume()
+    client.sendall(text("1", "2", "3", "4", "5", "6") + frame(8, b"\x03\xe8"))
+    listener.poll(0)
+    connection.begin()
+    events = connection.take()
+    rest = events[1:]
+    connection.close(4000, "enough")
+    assert events == []
+    connection.put_back(rest)
+    assert connection.take() is None
+    assert connection._protocol.state == State.CLOSED
+    assert client.recv(100) == b"\x88\x08\x0f\xa0enough"
+    assert client.recv(100) == b""
+
+
+def test_no_more_messages_wait_than_max_queue(listener, connect):
+    """However many one read brings; all of them come, in order."""
+    client, connection = connect("/queue", Noting, max_queue=3)
+    messages = [str(number) for number in range(100)]
+    work(listener)
+    client.sendall(text(*messages))
+    listener.poll(0)
+    assert connection.queued_messages == 3
+    work(listener)
+    assert connection.server.seen == messages
+
+
+def test_a_ping_waits_for_a_client_that_does_not_read_like_a_message(listener, connect):
+    client, connection = connect("/slow", write_limit=2**16, send_timeout=0.3)
+    connection.send(bytes(2**20))
+    queued = connection.buffered_amount
+    assert queued > 2**16
+    begin = time.monotonic()
+    with pytest.raises(ConnectionClosed, match=r"the client did not read for 0.3 s"):
+        connection.ping(b"now")
+    assert time.monotonic() - begin >= 0.3
+    assert (connection.close_code, connection.closed_by) == (1006, "send_timeout")
+    client.close()
+
+
+def test_a_client_that_reads_slowly_is_not_cut(listener, connect):
+    """`send_timeout` begins anew whenever it has read something; this takes several of them."""
+    client, connection = connect("/slow", write_limit=2**16, send_timeout=0.5)
+    connection.send(bytes(2**20))
+    sent = threading.Event()
+
+    def send():
+        connection.send("at last")
+        sent.set()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    begin = time.monotonic()
+    while not sent.is_set() and sender.is_alive():
+        if time.monotonic() - begin < 1.5:
+            client.recv(2**14)
+            time.sleep(0.05)
+        else:
+            client.recv(2**16)
+        listener.poll(0)
+    sender.join(10)
+    assert sent.is_set()
+    assert time.monotonic() - begin > 1
+    assert connection.open
+
+
+def test_nothing_is_logged_under_a_connections_lock(listener, connect):
+    """A log handler may send what it is given to a WebSocket, that of the connection among them."""
+    locked = []
+
+    class ToTheBrowser(logging.Handler):
+        def emit(self, record):
+            held = connection._lock.locked()
+            locked.append((record.getMessage(), held))
+            if not held and connection.open:
+                connection.send(record.getMessage())
+
+    logger, handler = logging.getLogger("uwasp"), ToTheBrowser()
+    logger.addHandler(handler)
+    before, _ = logger.level, logger.setLevel(logging.DEBUG)
+    try:
+        client, connection = connect("/log")
+        work(listener)
+        client.sendall(frame(8, b"\x03\xe8"))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        work(listener)
+        work(listener)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+    assert len(locked) == 2
+    assert not any(held for _, held in locked)
+
+
+@pytest.mark.parametrize(
+    ("end", "who"),
+    [
+        (lambda client, connection: client.sendall(frame(8, b"\x03\xe8")), "the client"),
+        (lambda client, connection: client.sendall(frame(3)), "a fault of the client's"),
+        (lambda client, connection: client.shutdown(socket.SHUT_WR), END_OF_STREAM),
+        (lambda client, connection: connection.close(4000, ""), "the server"),
+        (lambda client, connection: connection.terminate(), "the server"),
+        (lambda client, connection: connection._listener.shut_down(threading.Event()), "the goodbye of its worker"),
+        (lambda client, connection: connection.keep_alive(time.monotonic() + 1000), "keepalive"),
+        (lambda client, connection: connection.fail(RuntimeError()), "an error in the server"),
+    ],
+    ids=["client", "fault", "end", "close", "terminate", "goodbye", "keepalive", "error"],
+)
+def test_the_log_says_who_closed_a_connection_and_what_had_been(listener, connect, caplog, end, who):
+    client, connection = connect("/told")
+    work(listener)
+    client.sendall(text("1", "2"))
+    work(listener)
+    connection.send("3")
+    connection._pinged = time.monotonic() + 1  # for the keepalive: it is waiting for an answer
+    with caplog.at_level(logging.INFO, "uwasp.connection"):
+        end(client, connection)
+        wait_until(lambda: work(listener) or caplog.records, "the line")
+    message = caplog.records[-1].getMessage()
+    assert re.fullmatch(
+        rf"connection \d+ of 192\.0\.2\.7 at /told is closed with \d+ '.*' by {re.escape(who)}, after \d+\.\d s "
+        r"with 2 messages from the client and 1 to it",
+        message,
+    )
+
+
+def test_an_error_of_the_kernels_is_told_with_its_name(listener, connect, caplog):
+    client, connection = connect("/reset")
+    work(listener)
+    connection._broken(ConnectionResetError(104, "Connection reset by peer"))
+    with caplog.at_level(logging.INFO, "uwasp.connection"):
+        work(listener)
+    assert "by the kernel ([Errno 104] Connection reset by peer), after" in caplog.text
+    client.close()

@@ -41,8 +41,8 @@ class Options:
             (default: 10).
         shutdown_timeout: how many seconds a worker that ends gives its clients and servers to part (default: 2).
         write_limit: once so many bytes wait to be sent to a client, `send` waits (default: 1 MiB).
-        send_timeout: how many seconds `send` waits at most before it cuts the connection (default: 30; `None`: for
-            ever).
+        send_timeout: while `send` waits, a client that reads nothing for so many seconds is cut (default: 30; `None`:
+            never).
         max_queue: while so many messages wait for the server, none are read from its client (default: 32).
         max_queue_size: the same in bytes (default: 1 MiB).
         max_connections: so many WebSockets may be open in a worker process; further ones get 503 (default: `None`,

@@ -7,8 +7,13 @@ held by its caller; every other one takes it where it needs it. How a connection
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
+import math
 import socket
+import sys
+import termios
 import time
 from _socket import socket as Socket  # the C class: the name in `socket` is replaced when gevent patches it
 from typing import TYPE_CHECKING, Any
@@ -30,21 +35,8 @@ SEND_FLAGS = getattr(socket, "MSG_NOSIGNAL", 0)
 # For how long what a server sends may be kept back to be sent with what it sends next, in seconds, and how many bytes.
 CORKED_TIME = 0.0001
 CORKED_SIZE = 2**16
-
-
-class _Sender:
-    """A thread or greenlet that waits for room.
-
-    Attributes:
-        waiter: what it waits with.
-        since: when its patience began, in seconds of `time.monotonic()`: again whenever the client has read something.
-    """
-
-    __slots__ = ("since", "waiter")
-
-    def __init__(self, waiter: Waiter, since: float) -> None:
-        self.waiter = waiter
-        self.since = since
+# How often in the time of `send_timeout` a sender looks whether the client has read anything.
+LOOKS = 4
 
 
 class Outgoing:
@@ -60,8 +52,8 @@ class Outgoing:
         "_outgoing",
         "_paused",
         "_protocol",
-        "_senders",
         "_socket",
+        "_waiting",
         "_withheld",
         "bytes_out",
         "corked_since",
@@ -88,7 +80,7 @@ class Outgoing:
         self._corked: bytearray | None = None  # what a consumer keeps back, to send it with what its server sends next
         self.corked_since = 0.0
         self._may_cork = False  # not once others have sent what was kept back
-        self._senders: list[_Sender] | None = None  # who waits until there is room in `_outgoing`
+        self._waiting: list[Waiter] | None = None  # senders, until there is room in `_outgoing`
         self._withheld: bytes | bytearray = b""  # the last pongs, until there is room in `_outgoing`
         self._paused = False  # nothing is read
 
@@ -128,31 +120,33 @@ class Outgoing:
         waiter = self._listener.new_waiter()
         if waiter is None:
             return
-        sender = _Sender(waiter, time.monotonic())
         timeout = self._options.send_timeout
+        delivered = -1  # bytes, when the client was last seen to read
+        patience_ends = math.inf
         while True:
             with self._lock:
                 self._check_open()
                 if self.buffered_amount < self._options.write_limit:
                     return
-                sender.waiter.clear()
-                if self._senders is None:
-                    self._senders = [sender]
-                elif sender not in self._senders:
-                    self._senders.append(sender)
-            if timeout is None:
-                sender.waiter.wait()
-                continue
-            left = sender.since + timeout - time.monotonic()
-            if left > 0:
-                sender.waiter.wait(left)
-                continue
-            with self._lock:
-                was_open = self.open
-                self._cut_locked("the server", f"the client did not read for {timeout} s")
-            if was_open:
+                now = time.monotonic()
+                before, delivered = delivered, self._delivered_locked()
+                if timeout is not None and delivered != before:
+                    patience_ends = now + timeout
+                is_too_slow = now >= patience_ends
+                if is_too_slow:
+                    self._cut_locked("send_timeout", f"the client did not read for {timeout} s")
+                else:
+                    waiter.clear()
+                    if self._waiting is None:
+                        self._waiting = [waiter]
+                    elif waiter not in self._waiting:
+                        self._waiting.append(waiter)
+            if is_too_slow:
                 logger.warning("%s does not read: cut after %s s", self, timeout)
-            self._check_open()
+            elif timeout is None:
+                waiter.wait()
+            else:
+                waiter.wait(min(patience_ends - now, timeout / LOOKS))
 
     @property
     def open(self) -> bool:
@@ -197,8 +191,6 @@ class Outgoing:
             if self._outgoing is None:
                 return  # it was cut
             del outgoing[:sent]
-            for sender in self._senders or ():
-                sender.since = self._listener.now  # it reads, however slowly
             if len(outgoing) < self._options.write_limit:
                 if self._withheld:
                     outgoing += self._withheld
@@ -275,11 +267,18 @@ class Outgoing:
             wanted = (0 if self._paused else READABLE) | (0 if self._outgoing is None else WRITABLE)
             self._listener.poller.modify(self.fd, wanted)
 
+    def _delivered_locked(self) -> int:
+        """The bytes that the client's side has taken, as far as the kernel knows: it has a large buffer of its own."""
+        unsent = bytearray(4)
+        with contextlib.suppress(OSError):  # a kernel that does not tell: then what it takes counts
+            fcntl.ioctl(self.fd, termios.TIOCOUTQ, unsent)
+        return self.bytes_out - self.buffered_amount - int.from_bytes(unsent, sys.byteorder)
+
     def _end_waiting_locked(self) -> None:
         """Let the senders look again."""
-        senders, self._senders = self._senders, None
-        for sender in senders or ():
-            sender.waiter.set()
+        waiting, self._waiting = self._waiting, None
+        for waiter in waiting or ():
+            waiter.set()
 
     def _check_open(self) -> None:
         if not self.open:

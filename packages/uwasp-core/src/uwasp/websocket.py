@@ -78,7 +78,8 @@ class WebSocket:
         """Send a message: a `str` as text, anything bytes-like as binary (RFC 6455 §5.6).
 
         Returns at once, unless the client does not read: while `write_limit` bytes or more are queued, the calling
-        thread or greenlet waits, for `send_timeout` at most, and then the connection is cut. See `buffered_amount`.
+        thread or greenlet waits. If the client reads nothing for `send_timeout`, the connection is cut. See
+        `buffered_amount`.
 
         Raises:
             ConnectionClosed: the connection is closed or closing, or was cut for that; the error has its code and
@@ -89,7 +90,7 @@ class WebSocket:
         (self._connection or self.connection).send(message)
 
     def ping(self, data: bytes = b"") -> None:
-        """Send a ping, which the client answers by itself (RFC 6455 §5.5.2).
+        """Send a ping, which the client answers by itself (RFC 6455 §5.5.2). Waits like `send`.
 
         Args:
             data: at most 125 bytes.
