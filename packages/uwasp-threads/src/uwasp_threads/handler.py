@@ -93,6 +93,7 @@ class ThreadHandler(Handler):
             with cls._threads_lock:
                 threads = cls._threads.get(key)
                 if threads is None:
-                    threads = cls._threads[key] = Threads(cls.max_consumers)
+                    threads = Threads(cls.max_consumers)
                     goodbye.arrange(threads.listener, threading.Event, cls.spawn)
+                    cls._threads[key] = threads
         return threads

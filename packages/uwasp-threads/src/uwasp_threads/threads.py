@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 from uwasp import Listener, signals
-from uwasp.incoming import SLICE
 
 __all__ = ["Threads", "start_thread"]
 
@@ -27,7 +26,7 @@ MISSES = 2
 # has something to read instead of waiting, have this long, in seconds. One that computes takes one each millisecond.
 CONTENDED = 4 * PATIENCE
 LONG_PATIENCE = 0.05
-# After a connection that took a whole slice a consumer rests, for so long, in seconds. Else whoever wants the
+# After a connection whose slice was over a consumer rests, for so long, in seconds. Else whoever wants the
 # interpreter, the listener above all, would have to wait for it five times as long, again and again.
 REST = 0.00005
 # How long a consumer waits for work before its thread ends, unless it is the last, in seconds.
@@ -158,22 +157,16 @@ class Threads:
             ready = self.listener.ready
             alarm = threading.Lock()
             alarm.acquire()
-            begin = time.monotonic()
             while True:
                 try:
                     connection = ready.popleft()
                 except IndexError:
-                    if not self._sleep(alarm):
-                        return
-                    begin = time.monotonic()
-                    continue
+                    if self._sleep(alarm):
+                        continue
+                    return
                 self._taken += 1
-                connection.consume(cork=True)
-                now = time.monotonic()
-                if now - begin >= SLICE:
+                if connection.consume(cork=True):
                     time.sleep(REST)
-                    now = time.monotonic()
-                begin = now
         finally:
             with self._lock:
                 self._consumers -= 1
