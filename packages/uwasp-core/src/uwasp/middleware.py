@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from uwasp import admission, handshake, routing, statistics, takeover
+from uwasp import admission, handshake, preflight, routing, statistics, takeover
 from uwasp.admission import Refused
 from uwasp.connection import Connection
 from uwasp.handler import Handler, check_handler_class, find_handler
@@ -61,6 +61,7 @@ class WebSocketMiddleware:
     ) -> None:
         if not callable(application):
             raise TypeError(f"application is a WSGI application, a callable, not {application!r}")
+        preflight.check()
         if isinstance(handler_class, str):
             self.handler_class = find_handler(handler_class)
         else:
@@ -74,7 +75,6 @@ class WebSocketMiddleware:
         check = getattr(self.handler_class, "check", None)
         if check is not None:
             check()
-        _warn_about_routers()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not handshake.is_upgrade(environ):
@@ -137,14 +137,3 @@ class WebSocketMiddleware:
             admission.end_accepting()
             if connection is None:
                 admission.give_place_back()
-
-
-def _warn_about_routers() -> None:
-    for option in ("http", "https", "http-to", "https-to"):
-        if takeover.values(option) and not takeover.is_set("http-websockets"):
-            logger.warning(
-                "uWSGI's --%s router forwards no WebSocket frames without --http-websockets: clients would hang; "
-                "add http-websockets to uWSGI's options",
-                option,
-            )
-            return

@@ -8,9 +8,12 @@ the next request of a keep-alive connection from it) cannot reach the client. It
 from __future__ import annotations
 
 import errno
+import importlib
 import os
+import re
 import resource
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
@@ -27,10 +30,12 @@ except (ImportError, AttributeError):  # outside uWSGI (or a folder of that name
 __all__ = [
     "Takeover",
     "add_to_metric",
+    "async_cores",
     "at_exit",
     "backlog",
     "duplicate",
     "has_metric",
+    "in_main_interpreter",
     "is_exiting",
     "is_set",
     "loop",
@@ -39,6 +44,7 @@ __all__ = [
     "running_under_uwsgi",
     "threads_enabled",
     "values",
+    "version",
     "worker",
 ]
 
@@ -84,6 +90,29 @@ def values(option: str) -> list[str]:
 def is_set(option: str) -> bool:
     """Whether a uWSGI option was given, and not with one of the values that uWSGI takes for a no."""
     return any(value.lower() not in ("false", "off", "no", "0") for value in values(option))
+
+
+def version() -> tuple[int, ...]:
+    """The version of uWSGI, such as (2, 0, 31)."""
+    return tuple(int(number) for number in re.findall(r"\d+", uwsgi.version.decode())[:3])
+
+
+def in_main_interpreter() -> bool:
+    """Whether this is the interpreter that uWSGI tells of a worker's end.
+
+    Without --single-interpreter, uWSGI makes a further one for each application but the first.
+    """
+    try:
+        interpreters = importlib.import_module("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
+    except ImportError:  # CPython has it; nothing else does what uWSGI would need for a second
+        return True
+    return bool(interpreters.get_current() == interpreters.get_main())
+
+
+def async_cores() -> int:
+    """How many requests uWSGI's --async has each worker serve at a time, without threads; 0 if it does not."""
+    given = [int(value) for value in values("async") if value.isdigit()][-1:]
+    return sum(given) if sum(given) > 1 else 0
 
 
 def threads_enabled() -> bool:
