@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from uwasp import admission, handshake, preflight, routing, statistics, takeover
+from uwasp import admission, handshake, metrics, preflight, routing, statistics, takeover
 from uwasp.admission import Refused
 from uwasp.connection import Connection
 from uwasp.handler import Handler, check_handler_class, find_handler
@@ -75,6 +75,7 @@ class WebSocketMiddleware:
         check = getattr(self.handler_class, "check", None)
         if check is not None:
             check()
+        metrics.take_back_in_each_worker()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not handshake.is_upgrade(environ):

@@ -35,6 +35,7 @@ __all__ = [
     "backlog",
     "duplicate",
     "has_metric",
+    "in_each_worker",
     "in_main_interpreter",
     "is_exiting",
     "is_set",
@@ -42,6 +43,7 @@ __all__ = [
     "refusal",
     "release",
     "running_under_uwsgi",
+    "slot",
     "threads_enabled",
     "values",
     "version",
@@ -200,6 +202,37 @@ def add_to_metric(name: str, difference: int) -> None:
         uwsgi.metric_inc(name, difference)
     elif difference < 0:
         uwsgi.metric_dec(name, -difference)
+
+
+def slot() -> str | None:
+    """What this worker has in common with the one before and after it in its place; `None` without a master.
+
+    When uWSGI starts itself anew, to reload, it is another.
+    """
+    master = uwsgi.masterpid()
+    return f"{master}-{uwsgi.started_on}-{uwsgi.worker_id()}" if master else None
+
+
+def in_each_worker(action: Callable[[], object]) -> None:
+    """Have `action` called once in each worker when it begins: now, if this is one already (--lazy-apps).
+
+    uWSGI holds one such callable, `uwsgi.post_fork_hook`, so one that the application has set is kept. One that it
+    sets later, as `uwsgidecorators` does, takes our place.
+    """
+    if uwsgi.worker_id():
+        action()
+        return
+    before = getattr(uwsgi, "post_fork_hook", None)
+
+    def chained() -> None:
+        try:
+            if uwsgi.worker_id():  # no mule, no spooler
+                action()
+        finally:
+            if before is not None:
+                before()
+
+    uwsgi.post_fork_hook = chained
 
 
 def at_exit(action: Callable[[], None]) -> None:
