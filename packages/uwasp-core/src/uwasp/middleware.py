@@ -15,7 +15,7 @@ from uwasp.admission import Refused
 from uwasp.connection import Connection
 from uwasp.handler import Handler, check_handler_class, find_handler
 from uwasp.options import Options
-from uwasp.protocol import FrameProtocol
+from uwasp.protocol import CloseCode, FrameProtocol
 from uwasp.routing import Route, ServerClass
 
 __all__ = ["WebSocketMiddleware"]
@@ -123,12 +123,14 @@ class WebSocketMiddleware:
             connection.give_place_back = admission.give_place_back
             try:
                 try:
-                    self.takeover.release(start_response, answer.status, answer.headers, self._before_release)
+                    hasty = self.takeover.release(start_response, answer.status, answer.headers, self._before_release)
                 except OSError as error:
                     # Were it raised, uWSGI would log a traceback, and keep it with all that it refers to.
                     logger.info("%s was gone before its handshake was answered: %s", connection, error)
                     connection.abandon()
                     return []
+                if hasty:  # RFC 6455 §4.1 has the client wait
+                    protocol.fail(CloseCode.PROTOCOL_ERROR, "a frame before the answer to the handshake")
                 ws.connection = connection
                 return handler.handle(environ, answer.protocol)
             except BaseException:

@@ -70,7 +70,7 @@ class Takeover(Protocol):
         status: str,
         headers: Sequence[tuple[str, str]],
         before: Callable[[int], object],
-    ) -> None: ...
+    ) -> bool: ...
 
 
 def running_under_uwsgi() -> bool:
@@ -168,12 +168,16 @@ def release(
     status: str,
     headers: Sequence[tuple[str, str]],
     before: Callable[[int], object],
-) -> None:
+) -> bool:
     """Answer the current request through uWSGI, at once, and take uWSGI's descriptor off the connection.
 
     Args:
         start_response, status, headers: the answer, in the terms of WSGI.
         before: is called with uWSGI's number for the connection, just before that is pointed at /dev/null.
+
+    Returns:
+        Whether something of what the client sends is lost, because it came in one packet with the request: uWSGI has
+        read that, and keeps it.
 
     Raises:
         ConfigurationError: `start_response` comes from a middleware that leaves out the `write` of PEP 3333.
@@ -188,7 +192,28 @@ def release(
     write(b"")  # sends the head
     fd = uwsgi.connection_fd()
     before(fd)
+    something_is_lost = _has_read_ahead(fd)
     os.dup2(_dev_null(), fd, inheritable=False)
+    return something_is_lost
+
+
+def _has_read_ahead(fd: int) -> bool:
+    """Whether uWSGI keeps something that it has read behind the current request; `fd` is its number, no longer needed.
+
+    It gives that out before it reads on from its number. Only `uwsgi.chunked_read` and its like read behind a request
+    without a body, and what they read has to be a chunk of RFC 9112 §7.1. So the number gets a chunk to read. Another
+    comes out, or an error, if something was there before.
+    """
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.write(writing, b"5\r\nuwasp\r\n")
+        os.dup2(reading, fd, inheritable=False)
+        return bool(uwsgi.chunked_read_nb() != b"uwasp")
+    except OSError:
+        return True
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def has_metric(name: str) -> bool:
