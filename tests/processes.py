@@ -16,7 +16,7 @@ from typing import NoReturn
 
 START_TIMEOUT = 30.0  # seconds; a machine under load is slow
 STOP_TIMEOUT = 20.0
-ACCEPTING = "a worker accepts"
+ACCEPTING = "a worker accepts\n"  # with the end of its line, for uWSGI also says beforehand that it will print it
 
 # The options that give each handler of ours what it needs.
 LOOP_OPTIONS: dict[str, tuple[str, ...]] = {"threads": ("--threads", "2"), "gevent": ("--gevent", "10")}
@@ -140,7 +140,7 @@ class Uwsgi(Process):
         if die_on_term:
             command.append("--die-on-term")
         # A signal that comes between the fork of a worker and this is lost on it. Without a master there is no fork.
-        command += ["--hook-accepting-once", f"print:{ACCEPTING}"]
+        command += ["--hook-accepting-once", f"print:{ACCEPTING.strip()}"]
         if master:
             command.append("--master")
             # It looks once a second whether its workers have ended, and whenever a signal wakes it. One to stop it
@@ -213,7 +213,10 @@ class Nginx(Process):
 def _binary_path(program: Path) -> tuple[str, ...]:
     """What a uWSGI has to be told so that it can reload: pyuwsgi is a script, and takes the wrong Python for itself."""
     with program.open("rb") as file:
-        return ("--binary-path", sys.executable) if file.read(2) == b"#!" else ()
+        if file.read(2) != b"#!":
+            return ()
+    own = program.with_name("python3")
+    return ("--binary-path", str(own) if own.exists() else sys.executable)
 
 
 def uwsgi_program() -> Path:
