@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from inquiry import ask, figures
 from processes import listening_socket, wait_until
 from raw import RawClient, frame, request
 from uwasp import Listener, statistics
+from uwasp import metrics as uwasp_metrics
 
 LIMITS = Path(__file__).parent / "limits.py"
 OF_STATS = ("open", "opened", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_in", "queued_out")
@@ -161,6 +163,18 @@ def test_a_listener_may_count_while_the_figures_are_asked_for(monkeypatch):
         is_over = True
         thread.join()
         sys.setswitchinterval(interval)
+
+
+def test_a_link_that_waits_in_the_folder_is_not_followed(tmp_path, monkeypatch, caplog):
+    """Everybody may write there, and the name can be guessed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    precious = tmp_path / "precious"
+    precious.write_text("somebody's")
+    (tmp_path / f"uwasp-gauges-{os.geteuid()}-1-2-3").symlink_to(precious)
+    account = uwasp_metrics._Account("1-2-3")
+    account.add("open", 1)
+    assert precious.read_text() == "somebody's"
+    assert "a worker that is killed will leave its gauges wrong" in caplog.text
 
 
 def test_without_metrics_nothing_is_registered_and_nothing_is_missing(serve):

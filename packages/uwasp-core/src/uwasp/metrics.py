@@ -91,22 +91,23 @@ class _Account:
     """What this worker has added to the gauges, for all of its listeners. It outlives the worker.
 
     Args:
-        path: of the file; `None`: without a master nobody comes after this worker.
+        slot: what this worker has in common with those before and after it; `None`: there are none.
     """
 
     _layout = struct.Struct(f"={len(GAUGES)}q")
 
-    def __init__(self, path: str | None) -> None:
-        self._path = path
+    def __init__(self, slot: str | None) -> None:
+        self._path = ""
         self._lock = threading.Lock()
         self._kept: bytearray | mmap.mmap = bytearray(self._layout.size)
-        if path is None:
+        if slot is None:
             return
         try:
+            path = os.path.join(tempfile.gettempdir(), f"uwasp-gauges-{os.geteuid()}-{slot}")
             self._kept = self._open(path)
+            self._path = path
         except OSError as error:
-            self._path = None
-            logger.warning("a worker that is killed will leave its gauges wrong: no account of them in %s", error)
+            logger.warning("a worker that is killed will leave its gauges wrong, without account of them: %s", error)
             return
         for name, left in zip(GAUGES, self._layout.unpack_from(self._kept), strict=True):
             takeover.add_to_metric(f"uwasp.{name}", -left)
@@ -131,7 +132,7 @@ class _Account:
     def close(self) -> None:
         """Leave nothing, if nothing is left to take back."""
         with self._lock:
-            if self._path is not None and not any(self._layout.unpack_from(self._kept)):
+            if self._path and not any(self._layout.unpack_from(self._kept)):
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
 
@@ -144,11 +145,5 @@ def _account_of_this_process() -> _Account:
     with _accounts_lock:
         account = _accounts.get(os.getpid())
         if account is None:
-            account = _accounts[os.getpid()] = _Account(_path())
+            account = _accounts[os.getpid()] = _Account(takeover.slot())
         return account
-
-
-def _path() -> str | None:
-    """The same for each worker in this one's place, until uWSGI starts itself anew and all metrics begin at 0."""
-    slot = takeover.slot()
-    return None if slot is None else os.path.join(tempfile.gettempdir(), f"uwasp-gauges-{os.geteuid()}-{slot}")

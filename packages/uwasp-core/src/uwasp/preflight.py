@@ -101,7 +101,7 @@ def _of_cheaper() -> str:
         return ""
     return (
         "uWSGI's --cheaper counts requests and sees no WebSockets: a worker that it takes away closes its own with "
-        "1001, however busy; set cheaper to the number of processes if that is not wanted"
+        "1001, however busy; leave it out if that is not wanted"
     )
 
 
