@@ -82,7 +82,7 @@ def test_patched_threads_are_refused_by_the_thread_handler(serve, handler):
 
 
 # What runs requests in async cores; `None`: without a plugin that pyuwsgi has not.
-ASYNC = {
+ASYNC_CORES = {
     "alone": (None, ["--async", "4"]),
     "ugreen": (None, ["--async", "4", "--ugreen"]),
     "greenlet": ("greenlet_python3", ["--async", "4", "--greenlet"]),
@@ -91,12 +91,12 @@ ASYNC = {
 }
 
 
-@pytest.mark.parametrize("engine", ASYNC)
+@pytest.mark.parametrize("engine", ASYNC_CORES)
 def test_async_cores_are_refused_by_the_thread_handler(serve, handler, engine):
     """Some end a worker without a word to it; under others threads starve."""
     if handler != "threads":
         pytest.skip("the thread handler's threads")
-    plugin, options = ASYNC[engine]
+    plugin, options = ASYNC_CORES[engine]
     keywords = {}
     if plugin is not None:
         plugins = ("python3", plugin)
