@@ -1,7 +1,8 @@
 """Flask with a WebSocket: a page that sends what you type, and gets it back.
 
     pip install uwasp-core uwasp-gevent pyuwsgi flask
-    uwsgi --http-socket 127.0.0.1:8000 --master --die-on-term --gevent 100 --wsgi-file examples/flask_echo.py
+    uwsgi --http-socket 127.0.0.1:8000 --master --die-on-term --gevent 100 --binary-path "$(command -v python3)" \
+        --wsgi-file examples/flask_echo.py
 
 With threads: `pip install uwasp-threads`, set UWASP_HANDLER=threads, and give uWSGI `--threads 4` for `--gevent 100`.
 """

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 START_TIMEOUT = 30.0  # seconds; a machine under load is slow
 STOP_TIMEOUT = 20.0
-ACCEPTING = "a worker accepts"
+ACCEPTING = "a worker accepts\n"  # with the end of its line, for uWSGI also says beforehand that it will print it
 
 # The options that give each handler of ours what it needs.
 LOOP_OPTIONS: dict[str, tuple[str, ...]] = {"threads": ("--threads", "2"), "gevent": ("--gevent", "10")}
@@ -108,6 +108,9 @@ class Uwsgi(Process):
         folder: where its log (and its Unix socket) goes.
         kind: the option for its socket: http-socket, http11-socket, http, socket.
         unix: the socket is a Unix one, in `folder`.
+        program: another uWSGI than that of this Python's environment.
+        plugins: of that uWSGI, which has to load them before it knows their options.
+        reloadable: it is told what it needs to start itself anew.
         die_on_term: SIGTERM stops it, where it would reload without.
         options: further options, as on the command line.
     """
@@ -122,17 +125,22 @@ class Uwsgi(Process):
         master: bool = True,
         env: Mapping[str, str] | None = None,
         program: Path | None = None,
+        plugins: Sequence[str] = (),
+        reloadable: bool = True,
         die_on_term: bool = True,
         wait: bool = True,
     ) -> None:
         self.path = folder / "uwsgi.sock" if unix else None
         self.port = 0
         program = program or uwsgi_program()
-        command = [str(program), "--need-app", "--wsgi-file", str(application), "--listen", "100"]
+        command = [str(program), *(f"--plugin={plugin}" for plugin in plugins)]
+        command += ["--need-app", "--wsgi-file", str(application), "--listen", "100"]
+        if reloadable:
+            command += _binary_path(program)
         if die_on_term:
             command.append("--die-on-term")
         # A signal that comes between the fork of a worker and this is lost on it. Without a master there is no fork.
-        command += ["--hook-accepting-once", f"print:{ACCEPTING}"]
+        command += ["--hook-accepting-once", f"print:{ACCEPTING.strip()}"]
         if master:
             command.append("--master")
             # It looks once a second whether its workers have ended, and whenever a signal wakes it. One to stop it
@@ -202,9 +210,32 @@ class Nginx(Process):
         return f"ws://127.0.0.1:{self.port}"
 
 
+def _binary_path(program: Path) -> tuple[str, ...]:
+    """What a uWSGI has to be told so that it can reload: pyuwsgi is a script, and takes the wrong Python for itself."""
+    with program.open("rb") as file:
+        if file.read(2) != b"#!":
+            return ()
+    own = program.with_name("python3")
+    return ("--binary-path", str(own) if own.exists() else sys.executable)
+
+
 def uwsgi_program() -> Path:
     """The uWSGI of this Python's environment."""
     return require_program("uwsgi", str(Path(sys.executable).parent / "uwsgi"))
+
+
+def debian_uwsgi(*plugins: str) -> Path:
+    """Debian's own uWSGI, with these of its plugins for Python 3."""
+    program = require_program("uwsgi-core", "/usr/bin/uwsgi-core")
+    for plugin in plugins:
+        if not Path(f"/usr/lib/uwsgi/plugins/{plugin}_plugin.so").exists():
+            not_installed(f"the plugin {plugin} of Debian's uWSGI")
+    version = "python{}{}".format(*sys.version_info)
+    if not Path(f"/usr/lib/uwsgi/plugins/{version}_plugin.so").exists():
+        import pytest
+
+        pytest.skip("Debian's uWSGI has another Python than this")
+    return program
 
 
 def require_program(name: str, path: str | None = None) -> Path:

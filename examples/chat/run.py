@@ -54,6 +54,9 @@ def uwsgi_command(program: str, fd: int, handler: str) -> list[str]:
     command += ["--master", "--no-orphans", "--die-on-term", "--need-app"]
     command += ["--buffer-size", "32768"]  # bytes of headers: browsers send this host's cookies to every port
     command += ["--disable-logging"]  # of requests
+    with open(program, "rb") as file:
+        if file.read(2) == b"#!":  # pyuwsgi, which could not reload if it took another Python than this for itself
+            command += ["--binary-path", str(Path(program).parent / "python3")]
     return command
 
 

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from processes import ACCEPTING, Uwsgi, uwsgi_program, wait_until
+from processes import ACCEPTING, Uwsgi, wait_until
 from verdict import BORNE, Disturbance, Measure, Record
 
 __all__ = ["run_chaos"]
@@ -84,7 +84,7 @@ class _Run:
         self.say = say
         self.rng = random.Random(f"{seed} disturbs {handler}")
         env = {"UWASP_HANDLER": handler, "UWASP_CHAOS_FOLDER": str(folder), "UWASP_CHAOS_FAULTS": faults}
-        options = [*LOOP_OPTIONS[handler], "--processes", str(WORKERS), "--disable-logging", *_binary_path()]
+        options = [*LOOP_OPTIONS[handler], "--processes", str(WORKERS), "--disable-logging"]
         for worker in range(1, WORKERS + 1):  # a socket for each worker alone, to ask for its state
             options += ["--http-socket", str(self._door(worker)), "--map-socket", f"{worker}:{worker}"]
         self.uwsgi = Uwsgi(HERE / "application.py", folder, *options, env=env)
@@ -266,9 +266,3 @@ class _Run:
         for path in sorted(self.folder.glob("*.events")):
             lines = [line.split(" ", 2) for line in path.read_text().splitlines()]
             self.record.events[int(path.stem)] = [(event, server, detail) for event, server, detail in lines]
-
-
-def _binary_path() -> tuple[str, ...]:
-    """For uWSGI's re-execution of itself: pyuwsgi's program is a script, which it mistakes for its binary."""
-    with uwsgi_program().open("rb") as program:
-        return ("--binary-path", sys.executable) if program.read(2) == b"#!" else ()

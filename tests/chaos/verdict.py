@@ -30,7 +30,7 @@ SHOWN = 5  # examples of each broken promise
 # What servers of the bench raise.
 OF_NO_HARM = ("AtRandom",)
 COMPLAINT = re.compile(
-    r"uwasp\.(listener|threads|gevent|connection|middleware) (WARNING|ERROR).*"
+    r"uwasp\.(listener|threads|gevent|connection|middleware|metrics|preflight) (WARNING|ERROR).*"
     r"|.*(segmentation fault|SIGSEGV|Fatal Python error|HARAKIRI|NO MERCY).*"
     r"|^[\w.]*(Error|Exception|Interrupt|Exit)\b.*",
     re.IGNORECASE,

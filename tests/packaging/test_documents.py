@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import signal
+import subprocess
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +17,7 @@ from websockets.sync.client import connect
 
 from documents import README, code_block, code_blocks, links
 from environments import REPOSITORY, Environment
-from processes import Uwsgi
+from processes import ACCEPTING, Uwsgi
 
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("packages/*/*.md")])
 CODE = [(document, code) for document in DOCUMENTS for code in code_blocks(document, "python")]
@@ -39,14 +42,35 @@ def test_the_server_at_the_top_of_the_readme_runs_as_it_says(
     assert (program, arguments["--http-socket"], arguments["--wsgi-file"]) == ("uwsgi", "127.0.0.1:8000", "echo.py")
     application = tmp_path / "echo.py"
     application.write_text(code_blocks(README, "python")[0])
-    uwsgi = start_uwsgi(application, "--gevent", arguments["--gevent"], program=environment.programs / program)
+    shell = ["sh", "-c", f"printf %s {arguments['--binary-path']}"]
+    path = {"PATH": f"{environment.programs}:{os.environ['PATH']}"}  # as in an environment that is active
+    python = subprocess.run(shell, env=path, capture_output=True, text=True, check=True)
+    given = ("--gevent", arguments["--gevent"], "--binary-path", python.stdout)
+    uwsgi = start_uwsgi(application, *given, program=environment.programs / program, reloadable=False)
+    echoes(uwsgi)
+    uwsgi.popen.send_signal(signal.SIGHUP)
+    uwsgi.wait_for_output(ACCEPTING, 2)
+    echoes(uwsgi)
+    assert "would not find pyuwsgi" not in uwsgi.output
+    with urlopen(f"http://{uwsgi.address}/", timeout=10) as response:
+        assert response.read() == b"Open a WebSocket at /echo.\n"
+
+
+def echoes(uwsgi: Uwsgi) -> None:
     with connect(f"{uwsgi.url}/echo") as client:
         client.send("text")
         assert client.recv(10) == "text"
         client.send(b"binary")
         assert client.recv(10) == b"binary"
-    with urlopen(f"http://{uwsgi.address}/", timeout=10) as response:
-        assert response.read() == b"Open a WebSocket at /echo.\n"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[document.name for document in DOCUMENTS])
+def test_every_command_that_starts_a_uwsgi_survives_a_reload(document: Path) -> None:
+    """Of pyuwsgi's that is; Debian's is named by its plugins."""
+    for code in code_blocks(document, "sh"):
+        for command in code.replace("\\\n", " ").splitlines():
+            if command.startswith("uwsgi ") and "--master" in command and "--plugin" not in command:
+                assert '--binary-path "$(command -v python3)"' in command
 
 
 ECHO = """

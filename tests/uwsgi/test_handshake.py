@@ -264,9 +264,28 @@ def test_through_nginx_a_frame_behind_the_request_is_not_lost(site):
             exchange.expect(b"\x81\x05hasty")
 
 
-def test_straight_to_uwsgi_a_frame_before_the_answer_is_lost_and_later_ones_are_not(site):
-    """RFC 6455 §4.1 has the client wait for the answer. uWSGI reads on behind a request and keeps what it finds."""
-    with Exchange(site.ports["http_socket"], request("/echo") + frame(1, b"hasty")) as exchange:
+# What comes in one packet with the request, where uWSGI reads that: whole frames, a part of one, what looks like what
+# uWSGI itself could have been given to read.
+HASTY = {
+    "a frame": frame(1, b"hasty"),
+    "several": frame(1, b"hasty") * 2000,
+    "a part of a frame": frame(1, b"hasty" * 100)[:200],
+    "one byte": b"\x81",
+    "one digit": b"5",
+    "a chunk": b"5\r\nhasty\r\n",
+    "the last chunk": b"0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("hasty", HASTY)
+def test_straight_to_uwsgi_a_frame_before_the_answer_fails_the_connection(site, hasty):
+    """RFC 6455 §4.1 has the client wait for the answer. uWSGI reads on behind a request and keeps what it finds. What
+    comes next would be taken for something else.
+    """
+    with Exchange(site.ports["http_socket"], request("/echo") + HASTY[hasty]) as exchange:
         assert exchange.status == 101
         exchange.socket.sendall(frame(1, b"patient"))
-        exchange.expect(b"\x81\x07patient")
+        reason = b"a frame before the answer to the handshake"
+        exchange.expect(b"\x88" + bytes([2 + len(reason)]) + b"\x03\xea" + reason)
+        exchange.expect_end()
+    site.check_unharmed()

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from processes import LOOP_OPTIONS, STOP_TIMEOUT, listening_socket, not_installed, uwsgi_program
+from processes import (
+    ACCEPTING,
+    LOOP_OPTIONS,
+    STOP_TIMEOUT,
+    debian_uwsgi,
+    listening_socket,
+    not_installed,
+    uwsgi_program,
+)
+
+APPLICATION = Path(__file__).parent / "application.py"
 
 
 def refused(serve, *options, loop, **keywords):
@@ -69,9 +81,64 @@ def test_patched_threads_are_refused_by_the_thread_handler(serve, handler):
     assert "ThreadHandler needs real threads, which gevent.monkey has patched away" in output
 
 
+# What runs requests in async cores; `None`: without a plugin that pyuwsgi has not.
+ASYNC_CORES = {
+    "alone": (None, ["--async", "4"]),
+    "ugreen": (None, ["--async", "4", "--ugreen"]),
+    "greenlet": ("greenlet_python3", ["--async", "4", "--greenlet"]),
+    "asyncio": ("asyncio_python3", ["--asyncio", "4"]),
+    "asyncio and greenlet": ("asyncio_python3", ["--plugin=greenlet_python3", "--asyncio", "4", "--greenlet"]),
+}
+
+
+@pytest.mark.parametrize("engine", ASYNC_CORES)
+def test_async_cores_are_refused_by_the_thread_handler(serve, handler, engine):
+    """Some end a worker without a word to it; under others threads starve."""
+    if handler != "threads":
+        pytest.skip("the thread handler's threads")
+    plugin, options = ASYNC_CORES[engine]
+    keywords = {}
+    if plugin is not None:
+        plugins = ("python3", plugin)
+        keywords = {"program": debian_uwsgi(*plugins), "plugins": plugins}
+        options = [*options, "--virtualenv", sys.prefix]
+    output = refused(serve, "--enable-threads", *options, loop=(), **keywords)
+    assert "uwasp.exceptions.ConfigurationError: ThreadHandler is not for uWSGI's " in output
+    assert ("asyncio loop" if "asyncio" in engine else "--async N") in output
+    assert "take --threads N in its place" in output
+
+
+def test_one_async_core_is_as_good_as_none(serve, handler):
+    if handler != "threads":
+        pytest.skip("the thread handler's threads")
+    with connect(f"{serve('--enable-threads', '--async', '1', loop=()).url}/echo") as client:
+        client.send("threads")
+        assert client.recv(10) == "threads"
+
+
+def test_gevent_wait_for_hub_is_refused(serve, handler):
+    """The hub watches our connections, so a worker that waited for it would never end."""
+    if handler != "gevent":
+        pytest.skip("the gevent loop's option")
+    output = refused(serve, "--gevent-wait-for-hub", loop=("--gevent", "10"))
+    assert "uwasp.exceptions.ConfigurationError: GeventHandler cannot work with --gevent-wait-for-hub" in output
+
+
+def test_a_second_interpreter_is_refused(serve, handler):
+    """uWSGI makes one for each application but the first."""
+    loop = LOOP_OPTIONS[handler]
+    output = refused(serve, "--mount", f"/second={APPLICATION}", loop=loop)
+    if handler == "threads":
+        (error,) = re.findall(r"uwasp\.exceptions\.ConfigurationError: .*", output)
+        assert "add --single-interpreter (single-interpreter = true in an ini file)" in error
+    else:  # gevent cannot be imported there, and does not say why
+        (warning,) = re.findall(r"uwasp\.preflight WARNING .*", output)
+        assert "where neither gevent nor uWASP can be imported: add --single-interpreter" in warning
+
+
 def test_the_http_router_without_http_websockets_is_warned_about(serve):
     uwsgi = serve(kind="http")
-    uwsgi.wait_for_output("uwasp.middleware WARNING")
+    uwsgi.wait_for_output("uwasp.preflight WARNING")
     assert "without --http-websockets: clients would hang" in uwsgi.output
 
 
@@ -79,6 +146,45 @@ def test_http_websockets_is_not_warned_about(serve):
     uwsgi = serve("--http-websockets", kind="http")
     with connect(f"{uwsgi.url}/echo"):
         assert "WARNING" not in "".join(line for line in uwsgi.output.splitlines() if line.startswith("uwasp"))
+
+
+# Options of uWSGI's, and what the warning about them has to say; nothing: there is none.
+WARNED_ABOUT = {
+    "harakiri": (["--harakiri", "60"], "add --harakiri-graceful-timeout N"),
+    "harakiri with time": (["--harakiri", "60", "--harakiri-graceful-timeout", "5"], None),
+    "harakiri with SIGINT": (
+        ["--harakiri", "60", "--harakiri-graceful-timeout", "5", "--harakiri-graceful-signal", "2"],
+        None,
+    ),
+    "harakiri with SIGHUP": (
+        ["--harakiri", "60", "--harakiri-graceful-timeout", "5", "--harakiri-graceful-signal", "1"],
+        "--harakiri-graceful-signal 1 does not end a worker at once",
+    ),
+    "idle": (["--idle", "60"], "--idle counts requests and sees no WebSockets"),
+    "cheaper": (["--processes", "2", "--cheaper", "1"], "--cheaper counts requests and sees no WebSockets"),
+    "nothing": ([], None),
+}
+
+
+@pytest.mark.parametrize("options", WARNED_ABOUT)
+def test_what_ends_workers_without_regard_for_websockets_is_warned_about_once(serve, options):
+    given, expected = WARNED_ABOUT[options]
+    uwsgi = serve(*given, wait=False)
+    uwsgi.wait_for_output(ACCEPTING)
+    warnings = [line for line in uwsgi.output.splitlines() if line.startswith("uwasp.preflight WARNING")]
+    if expected is None:
+        assert warnings == []
+    else:
+        (warning,) = warnings
+        assert expected in warning
+
+
+def test_pyuwsgi_that_would_not_find_itself_again_is_warned_about(serve):
+    with uwsgi_program().open("rb") as program:
+        if program.read(2) != b"#!" or sys.prefix == sys.base_prefix:
+            pytest.skip("this uWSGI is a program of its own")
+    uwsgi = serve(reloadable=False)
+    assert f"a reload, and end: add --binary-path {sys.prefix}/bin/python3" in uwsgi.output
 
 
 def test_http11_socket_under_gevent_is_warned_about(serve, handler):

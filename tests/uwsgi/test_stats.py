@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import signal
 import socket
+import sys
+import tempfile
+import threading
 from pathlib import Path
 
+import pytest
 from websockets.sync.client import connect
 
 from inquiry import ask, figures
 from processes import listening_socket, wait_until
 from raw import RawClient, frame, request
+from uwasp import Listener, statistics
+from uwasp import metrics as uwasp_metrics
 
 LIMITS = Path(__file__).parent / "limits.py"
 OF_STATS = ("open", "opened", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_in", "queued_out")
@@ -63,19 +70,26 @@ def test_the_figures_are_those_of_what_was_exchanged(serve):
     }
 
 
-def test_the_same_figures_are_in_uwsgis_metrics_where_they_are_registered(serve):
-    names = [*OF_STATS, "closed", "closed.4000", "closed.1001", "refused", "refused.path"]
-    gauges = ("open", "queued_in", "queued_out")
-    options = [f"--metric=name=uwasp.{name},type={'gauge' if name in gauges else 'counter'}" for name in names]
+def registered(*names):
+    """The options of uWSGI that register metrics, and a function that asks for their values."""
     with listening_socket() as stats_socket:
         stats_port = stats_socket.getsockname()[1]
-    uwsgi = serve("--enable-metrics", *options, "--stats", f"127.0.0.1:{stats_port}", application=LIMITS)
 
     def metrics():
         with socket.create_connection(("127.0.0.1", stats_port), timeout=10) as client:
             data = b"".join(iter(lambda: client.recv(65536), b""))
         found = json.loads(data)["metrics"]
         return {name: found[f"uwasp.{name}"]["value"] for name in names}
+
+    gauges = ("open", "queued_in", "queued_out")
+    options = [f"--metric=name=uwasp.{name},type={'gauge' if name in gauges else 'counter'}" for name in names]
+    return ["--enable-metrics", *options, "--stats", f"127.0.0.1:{stats_port}"], metrics
+
+
+def test_the_same_figures_are_in_uwsgis_metrics_where_they_are_registered(serve):
+    names = [*OF_STATS, "closed", "closed.4000", "closed.1001", "refused", "refused.path"]
+    options, metrics = registered(*names)
+    uwsgi = serve(*options, application=LIMITS)
 
     assert status(uwsgi.port, "/nowhere") == 404
     assert metrics() == {**dict.fromkeys(names, 0), "refused": 1, "refused.path": 1}
@@ -96,6 +110,71 @@ def test_the_same_figures_are_in_uwsgis_metrics_where_they_are_registered(serve)
         took_back = {"open": 0, "closed.1001": 1}.items()
         wait_until(lambda: took_back <= metrics().items(), "the worker to take back what it had open")
         wait_until(lambda: figures(uwsgi.port)["pid"] != pid, "the new worker")  # which hears of a stop only then
+
+
+@pytest.mark.parametrize("when_loaded", ["before the fork", "--lazy-apps"])
+def test_the_worker_after_one_that_was_killed_takes_back_what_that_had_open(serve, tmp_path, when_loaded):
+    """Of both its listeners: each of two handler classes has its own."""
+    options, metrics = registered("open", "opened")
+    if when_loaded == "--lazy-apps":
+        options.append("--lazy-apps")
+    second = ("--single-interpreter", "--manage-script-name", "--mount", f"/second={LIMITS.with_name('production.py')}")
+    accounts = tmp_path / "accounts"
+    accounts.mkdir()
+    uwsgi = serve(*options, *second, application=LIMITS, env={"TMPDIR": str(accounts)})
+    with RawClient(uwsgi.port) as first, RawClient(uwsgi.port, "/second/noting?killed") as client:
+        pid = int(client.recv().data)
+        wait_until(lambda: metrics()["open"] == 2, "both to be counted")
+        os.kill(pid, signal.SIGKILL)
+        first.recv_end()
+        wait_until(lambda: metrics()["open"] == 0, "the next worker to take back what the other had open")
+    wait_until(lambda: figures(uwsgi.port)["pid"] != pid, "the new worker to serve")
+    with RawClient(uwsgi.port):
+        wait_until(lambda: metrics() == {"open": 1, "opened": 3}, "one more to be counted")
+        (account,) = accounts.iterdir()
+        assert account.stat().st_mode & 0o777 == 0o600
+        uwsgi.stop()
+    assert list(accounts.iterdir()) == []
+
+
+def test_a_listener_may_count_while_the_figures_are_asked_for(monkeypatch):
+    """That of another thread, whose counts by close code grow meanwhile."""
+    monkeypatch.setattr(statistics, "_listeners", [])
+    listeners = [Listener(), Listener()]
+    is_over = False
+
+    def count():
+        for code in itertools.cycle(range(1000, 5000)):
+            if is_over:
+                return
+            for listener in listeners:
+                listener.totals.closed[code] += 1
+                if code == 4999:
+                    listener.totals.closed.clear()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        for _ in range(500):
+            assert sum(statistics.stats()["closed"].values()) >= 0
+    finally:
+        is_over = True
+        thread.join()
+        sys.setswitchinterval(interval)
+
+
+def test_a_link_that_waits_in_the_folder_is_not_followed(tmp_path, monkeypatch, caplog):
+    """Everybody may write there, and the name can be guessed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    precious = tmp_path / "precious"
+    precious.write_text("somebody's")
+    (tmp_path / f"uwasp-gauges-{os.geteuid()}-1-2-3").symlink_to(precious)
+    account = uwasp_metrics._Account("1-2-3")
+    account.add("open", 1)
+    assert precious.read_text() == "somebody's"
+    assert "a worker that is killed will leave its gauges wrong" in caplog.text
 
 
 def test_without_metrics_nothing_is_registered_and_nothing_is_missing(serve):

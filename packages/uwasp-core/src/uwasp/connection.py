@@ -87,6 +87,8 @@ class Connection(Closing):
         """Called by the listener, once it looks for what arrives: `on_open` is due."""
         with self._lock:
             self._schedule_locked()
+            if self._protocol.state is not OPEN:  # it has failed before anything was read
+                self._client_has_ended_locked()
 
     def abandon(self) -> None:
         """Give up a connection whose handler failed. A listener that has it already closes it, and calls `on_close`."""

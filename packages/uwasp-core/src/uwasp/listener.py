@@ -20,10 +20,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from uwasp import metrics
 from uwasp.connection import Connection
 from uwasp.poller import READABLE, WRITABLE, Poller, new_poller
 from uwasp.protocol import CloseCode
-from uwasp.statistics import Metrics, Totals, add_listener
+from uwasp.statistics import Totals, add_listener
 
 if TYPE_CHECKING:
     from uwasp.options import Options
@@ -150,7 +151,7 @@ class Listener:
         os.set_blocking(self._bell, False)
         os.set_blocking(self._bell_button, False)
         self.poller.register(self._bell, READABLE)
-        self._metrics = Metrics(self, new_lock) if Metrics.are_wanted() else None
+        self._metrics = metrics.Metrics(self, new_lock) if metrics.are_wanted() else None
         if self._metrics is not None:
             self._publish()
         add_listener(self)

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from uwasp import admission, handshake, routing, statistics, takeover
+from uwasp import admission, handshake, metrics, preflight, routing, statistics, takeover
 from uwasp.admission import Refused
 from uwasp.connection import Connection
 from uwasp.handler import Handler, check_handler_class, find_handler
 from uwasp.options import Options
-from uwasp.protocol import FrameProtocol
+from uwasp.protocol import CloseCode, FrameProtocol
 from uwasp.routing import Route, ServerClass
 
 __all__ = ["WebSocketMiddleware"]
@@ -61,6 +61,7 @@ class WebSocketMiddleware:
     ) -> None:
         if not callable(application):
             raise TypeError(f"application is a WSGI application, a callable, not {application!r}")
+        preflight.check()
         if isinstance(handler_class, str):
             self.handler_class = find_handler(handler_class)
         else:
@@ -74,7 +75,7 @@ class WebSocketMiddleware:
         check = getattr(self.handler_class, "check", None)
         if check is not None:
             check()
-        _warn_about_routers()
+        metrics.take_back_in_each_worker()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not handshake.is_upgrade(environ):
@@ -122,12 +123,14 @@ class WebSocketMiddleware:
             connection.give_place_back = admission.give_place_back
             try:
                 try:
-                    self.takeover.release(start_response, answer.status, answer.headers, self._before_release)
+                    hasty = self.takeover.release(start_response, answer.status, answer.headers, self._before_release)
                 except OSError as error:
                     # Were it raised, uWSGI would log a traceback, and keep it with all that it refers to.
                     logger.info("%s was gone before its handshake was answered: %s", connection, error)
                     connection.abandon()
                     return []
+                if hasty:  # RFC 6455 §4.1 has the client wait
+                    protocol.fail(CloseCode.PROTOCOL_ERROR, "a frame before the answer to the handshake")
                 ws.connection = connection
                 return handler.handle(environ, answer.protocol)
             except BaseException:
@@ -137,14 +140,3 @@ class WebSocketMiddleware:
             admission.end_accepting()
             if connection is None:
                 admission.give_place_back()
-
-
-def _warn_about_routers() -> None:
-    for option in ("http", "https", "http-to", "https-to"):
-        if takeover.values(option) and not takeover.is_set("http-websockets"):
-            logger.warning(
-                "uWSGI's --%s router forwards no WebSocket frames without --http-websockets: clients would hang; "
-                "add http-websockets to uWSGI's options",
-                option,
-            )
-            return

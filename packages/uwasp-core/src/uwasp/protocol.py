@@ -303,9 +303,9 @@ class FrameProtocol:
             if position < len(data):
                 self._parse(data, position, messages, most)
         except _Violation as violation:
-            self._fail(violation.code, violation.reason)
+            self.fail(violation.code, violation.reason)
         except UnicodeDecodeError:
-            self._fail(CloseCode.INVALID_DATA, "invalid UTF-8")
+            self.fail(CloseCode.INVALID_DATA, "invalid UTF-8")
         if state is not OPEN:
             messages.clear()
             self.replies = b""
@@ -449,7 +449,8 @@ class FrameProtocol:
         else:
             self._set(State.CLOSE_RECEIVED, int(close.code), close.reason)
 
-    def _fail(self, code: CloseCode, reason: str) -> None:
+    def fail(self, code: CloseCode, reason: str) -> None:
+        """Fail the connection (RFC 6455 §7.1.7): nothing that is received any more counts."""
         if self.state is CLOSE_SENT:  # a fault instead of the answer
             self.state = State.CLOSED
         else:

@@ -8,9 +8,12 @@ the next request of a keep-alive connection from it) cannot reach the client. It
 from __future__ import annotations
 
 import errno
+import importlib
 import os
+import re
 import resource
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
@@ -27,18 +30,23 @@ except (ImportError, AttributeError):  # outside uWSGI (or a folder of that name
 __all__ = [
     "Takeover",
     "add_to_metric",
+    "async_cores",
     "at_exit",
     "backlog",
     "duplicate",
     "has_metric",
+    "in_each_worker",
+    "in_main_interpreter",
     "is_exiting",
     "is_set",
     "loop",
     "refusal",
     "release",
     "running_under_uwsgi",
+    "slot",
     "threads_enabled",
     "values",
+    "version",
     "worker",
 ]
 
@@ -62,7 +70,7 @@ class Takeover(Protocol):
         status: str,
         headers: Sequence[tuple[str, str]],
         before: Callable[[int], object],
-    ) -> None: ...
+    ) -> bool: ...
 
 
 def running_under_uwsgi() -> bool:
@@ -84,6 +92,29 @@ def values(option: str) -> list[str]:
 def is_set(option: str) -> bool:
     """Whether a uWSGI option was given, and not with one of the values that uWSGI takes for a no."""
     return any(value.lower() not in ("false", "off", "no", "0") for value in values(option))
+
+
+def version() -> tuple[int, ...]:
+    """The version of uWSGI, such as (2, 0, 31)."""
+    return tuple(int(number) for number in re.findall(r"\d+", uwsgi.version.decode())[:3])
+
+
+def in_main_interpreter() -> bool:
+    """Whether this is the interpreter that uWSGI tells of a worker's end.
+
+    Without --single-interpreter, uWSGI makes a further one for each application but the first.
+    """
+    try:
+        interpreters = importlib.import_module("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
+    except ImportError:  # CPython has it; nothing else does what uWSGI would need for a second
+        return True
+    return bool(interpreters.get_current() == interpreters.get_main())
+
+
+def async_cores() -> int:
+    """How many requests uWSGI's --async has each worker serve at a time, without threads; 0 if it does not."""
+    given = [int(value) for value in values("async") if value.isdigit()][-1:]
+    return sum(given) if sum(given) > 1 else 0
 
 
 def threads_enabled() -> bool:
@@ -137,12 +168,16 @@ def release(
     status: str,
     headers: Sequence[tuple[str, str]],
     before: Callable[[int], object],
-) -> None:
+) -> bool:
     """Answer the current request through uWSGI, at once, and take uWSGI's descriptor off the connection.
 
     Args:
         start_response, status, headers: the answer, in the terms of WSGI.
         before: is called with uWSGI's number for the connection, just before that is pointed at /dev/null.
+
+    Returns:
+        Whether something of what the client sends is lost, because it came in one packet with the request: uWSGI has
+        read that, and keeps it.
 
     Raises:
         ConfigurationError: `start_response` comes from a middleware that leaves out the `write` of PEP 3333.
@@ -157,7 +192,28 @@ def release(
     write(b"")  # sends the head
     fd = uwsgi.connection_fd()
     before(fd)
+    something_is_lost = _has_read_ahead(fd)
     os.dup2(_dev_null(), fd, inheritable=False)
+    return something_is_lost
+
+
+def _has_read_ahead(fd: int) -> bool:
+    """Whether uWSGI keeps something that it has read behind the current request; `fd` is its number, no longer needed.
+
+    It gives that out before it reads on from its number. Only `uwsgi.chunked_read` and its like read behind a request
+    without a body, and what they read has to be a chunk of RFC 9112 §7.1. So the number gets a chunk to read. Another
+    comes out, or an error, if something was there before.
+    """
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.write(writing, b"5\r\nuwasp\r\n")
+        os.dup2(reading, fd, inheritable=False)
+        return bool(uwsgi.chunked_read_nb() != b"uwasp")
+    except OSError:
+        return True
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 def has_metric(name: str) -> bool:
@@ -171,6 +227,37 @@ def add_to_metric(name: str, difference: int) -> None:
         uwsgi.metric_inc(name, difference)
     elif difference < 0:
         uwsgi.metric_dec(name, -difference)
+
+
+def slot() -> str | None:
+    """What this worker has in common with the one before and after it in its place; `None` without a master.
+
+    When uWSGI starts itself anew, to reload, it is another.
+    """
+    master = uwsgi.masterpid()
+    return f"{master}-{uwsgi.started_on}-{uwsgi.worker_id()}" if master else None
+
+
+def in_each_worker(action: Callable[[], object]) -> None:
+    """Have `action` called once in each worker when it begins: now, if this is one already (--lazy-apps).
+
+    uWSGI holds one such callable, `uwsgi.post_fork_hook`, so one that the application has set is kept. One that it
+    sets later, as `uwsgidecorators` does, takes our place.
+    """
+    if uwsgi.worker_id():
+        action()
+        return
+    before = getattr(uwsgi, "post_fork_hook", None)
+
+    def chained() -> None:
+        try:
+            if uwsgi.worker_id():  # no mule, no spooler
+                action()
+        finally:
+            if before is not None:
+                before()
+
+    uwsgi.post_fork_hook = chained
 
 
 def at_exit(action: Callable[[], None]) -> None:

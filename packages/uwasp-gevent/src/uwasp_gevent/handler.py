@@ -42,7 +42,7 @@ class GeventHandler(Handler):
         """Refuse a process without uWSGI's gevent loop.
 
         Raises:
-            ConfigurationError: uWSGI runs another loop.
+            ConfigurationError: uWSGI runs another loop, or waits for the hub to end.
         """
         if not takeover.running_under_uwsgi():
             return
@@ -50,6 +50,11 @@ class GeventHandler(Handler):
             raise ConfigurationError(
                 f"{cls.__name__} needs uWSGI's gevent loop: add --gevent N (gevent = N in an ini file), "
                 'or pass handler_class="threads" (pip install uwasp-threads)'
+            )
+        if takeover.is_set("gevent-wait-for-hub"):
+            raise ConfigurationError(
+                f"{cls.__name__} cannot work with --gevent-wait-for-hub: the hub watches the WebSockets for as long as "
+                "the worker lives, so that a reload or a stop would never end; leave that option out"
             )
         if takeover.values("http11-socket"):
             logger.warning(

@@ -47,14 +47,22 @@ class ThreadHandler(Handler):
         """Refuse a process in which threads would not run.
 
         Raises:
-            ConfigurationError: uWSGI has threads disabled, or runs its gevent loop, or gevent has replaced threads.
+            ConfigurationError: uWSGI has threads disabled, or runs requests in another way than by threads, or gevent
+                has replaced threads.
         """
         if not takeover.running_under_uwsgi():
             return
-        if takeover.loop() == "gevent":
+        loop = takeover.loop()
+        if loop == "gevent":
             raise ConfigurationError(
                 f"{cls.__name__} is not for uWSGI's gevent loop: "
                 'pass handler_class="gevent" (pip install uwasp-gevent), or run uWSGI with --threads, not --gevent'
+            )
+        if takeover.async_cores() or loop is not None:
+            mode = "--async N, alone or with --ugreen or --greenlet" if loop is None else f"{loop} loop"
+            raise ConfigurationError(
+                f"{cls.__name__} is not for uWSGI's {mode}: threads may starve there, and a worker ends without a "
+                "goodbye; take --threads N in its place"
             )
         if not takeover.threads_enabled():
             raise ConfigurationError(

@@ -1,0 +1,115 @@
+"""What of uWSGI's set-up is refused, or warned about, when the application loads.
+
+Here is what holds whatever the handler; what one handler needs is in its own `check`. All that is known comes from
+`uwasp.takeover`: this module never imports `uwsgi`, and never looks at a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from functools import cache
+
+from uwasp import takeover
+from uwasp.exceptions import ConfigurationError
+
+__all__ = ["check"]
+
+logger = logging.getLogger("uwasp.preflight")
+
+GRACEFUL_HARAKIRI = (2, 0, 22)  # the first uWSGI with --harakiri-graceful-timeout
+
+
+def check() -> None:
+    """Refuse a uWSGI under which a promise cannot hold; warn about what an operator should know. Once in a process.
+
+    Raises:
+        ConfigurationError: the message names the option to add.
+    """
+    if not takeover.running_under_uwsgi():
+        return
+    if not takeover.in_main_interpreter():
+        raise ConfigurationError(
+            "this application is in an interpreter of its own, as uWSGI has one for each --mount, where uWASP would "
+            "not hear of reloads: add --single-interpreter (single-interpreter = true in an ini file)"
+        )
+    _warn()
+
+
+@cache
+def _warn() -> None:
+    for warning in (_of_interpreters(), _of_routers(), _of_harakiri(), _of_idleness(), _of_cheaper(), _of_reloads()):
+        if warning:
+            logger.warning(warning)
+
+
+def _of_interpreters() -> str:
+    """gevent refuses before we can, and does not say why."""
+    if takeover.loop() != "gevent" or takeover.is_set("single-interpreter"):
+        return ""
+    if not any("=" in mount for mount in takeover.values("mount")):  # uWSGI cuts that off when it loads one
+        return ""
+    return (
+        "uWSGI will have an interpreter of its own for the application of the next --mount, where neither gevent nor "
+        "uWASP can be imported: add --single-interpreter"
+    )
+
+
+def _of_routers() -> str:
+    for option in ("http", "https", "http-to", "https-to"):
+        if takeover.values(option) and not takeover.is_set("http-websockets"):
+            return (
+                f"uWSGI's --{option} router forwards no WebSocket frames without --http-websockets: clients would "
+                "hang; add http-websockets to uWSGI's options"
+            )
+    return ""
+
+
+def _of_harakiri() -> str:
+    if not takeover.is_set("harakiri"):
+        return ""
+    consequence = (
+        "uWSGI's --harakiri kills a worker in which one HTTP request takes too long, and all its WebSockets end with "
+        "1006, without on_close"
+    )
+    if takeover.version() < GRACEFUL_HARAKIRI:
+        return f"{consequence}; uWSGI 2.0.22 and later let them part with 1001, by --harakiri-graceful-timeout"
+    if not takeover.is_set("harakiri-graceful-timeout"):
+        return f"{consequence}: add --harakiri-graceful-timeout N, a little longer than shutdown_timeout"
+    number = takeover.values("harakiri-graceful-signal")[-1:]
+    if number and number[0] not in (str(int(signal.SIGTERM)), str(int(signal.SIGINT))):
+        return (
+            f"{consequence}, since --harakiri-graceful-signal {number[0]} does not end a worker at once: "
+            "leave that option out, or give it 15 (SIGTERM)"
+        )
+    return ""
+
+
+def _of_idleness() -> str:
+    if not takeover.is_set("idle"):
+        return ""
+    return (
+        "uWSGI's --idle counts requests and sees no WebSockets: after so many seconds without a request it ends the "
+        "workers, and open WebSockets are closed with 1001, however busy; leave it out if that is not wanted"
+    )
+
+
+def _of_cheaper() -> str:
+    if not takeover.is_set("cheaper"):
+        return ""
+    return (
+        "uWSGI's --cheaper counts requests and sees no WebSockets: a worker that it takes away closes its own with "
+        "1001, however busy; leave it out if that is not wanted"
+    )
+
+
+def _of_reloads() -> str:
+    """To reload, uWSGI starts the program again that it is: for pyuwsgi the Python that the environment links to."""
+    if "pyuwsgi" not in sys.modules or takeover.values("binary-path") or not takeover.is_set("master"):
+        return ""
+    if sys.prefix == sys.base_prefix or os.path.realpath("/proc/self/exe").startswith(f"{sys.prefix}/"):
+        return ""
+    python = os.path.join(sys.prefix, "bin", "python3")
+    return f"uWSGI would not find pyuwsgi again at a reload, and end: add --binary-path {python}"
