@@ -8,18 +8,17 @@ So a consumer needs no wake-up of its own, and one that is blocked is not missed
 
 from __future__ import annotations
 
-import select
 import time
 
 import gevent
 import greenlet
 from gevent.event import Event
-from gevent.monkey import get_original, is_module_patched
+from gevent.monkey import get_original
 
 from uwasp import Listener
 from uwasp.connection import Connection
 from uwasp.listener import Waiter
-from uwasp.poller import Poller, SelectorPoller
+from uwasp_gevent.loop import new_poller
 
 __all__ = ["Greenlets"]
 
@@ -40,7 +39,7 @@ class Greenlets:
             raise ValueError(f"max_consumers is at least 1, not {max_consumers!r}")
         self._hub = gevent.get_hub()
         self._thread = get_original("threading", "get_ident")()
-        self.listener = Listener(_unpatched_poller(), get_original("threading", "Lock"), self._new_waiter)
+        self.listener = Listener(new_poller(), get_original("threading", "Lock"), self._new_waiter)
         self._max_consumers = max_consumers
         self._waiting: list[greenlet.greenlet] = []
         self._consumers = 0
@@ -116,10 +115,3 @@ class Greenlets:
             self._consumers -= 1
             if me in self._waiting:
                 self._waiting.remove(me)
-
-
-def _unpatched_poller() -> Poller:
-    """The platform's poller, also where gevent's monkey-patching has removed epoll from `select`."""
-    if hasattr(select, "epoll") or is_module_patched("select"):
-        return get_original("select", "epoll")()  # type: ignore[no-any-return]
-    return SelectorPoller()
