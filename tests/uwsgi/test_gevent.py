@@ -7,8 +7,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from raw import RawClient, frame
+
+GREENLETS = Path(__file__).parent / "greenlets.py"
 
 
 @pytest.fixture(params=["gevent"], scope="module")
@@ -60,3 +63,33 @@ def test_a_loop_without_epoll_does_as_well(serve):
         with RawClient(uwsgi.port) as client:
             client.send(frame(1, b"heard"))
             assert client.recv().data == b"heard"
+
+
+def test_what_is_spawned_runs_in_a_greenlet_of_the_hub(serve):
+    uwsgi = serve(application=GREENLETS)
+    with connect(f"{uwsgi.url}/spawning") as client:
+        client.send("spawn")
+        assert client.recv(10) == "in a greenlet of this hub: True"
+        client.send("spawn from a thread")
+        assert client.recv(10) == "from a thread of this hub: True"
+
+
+def test_a_failure_of_what_was_spawned_is_logged_and_ends_nothing(serve):
+    uwsgi = serve(application=GREENLETS)
+    with connect(f"{uwsgi.url}/spawning") as client:
+        client.send("exit")
+        uwsgi.wait_for_output("uwasp.gevent ERROR error in <built-in function exit>, which was spawned")
+        client.send("still there")
+        assert client.recv(10) == "still there"
+
+
+def test_a_consumer_that_is_killed_closes_its_connection_alone(serve):
+    uwsgi = serve(application=GREENLETS)
+    with connect(f"{uwsgi.url}/spawning") as other:
+        for number in range(3):
+            with RawClient(uwsgi.port, "/spawning") as client:
+                client.send(frame(1, b"kill"))
+                assert client.recv_close() == (1011, "internal error")
+            uwsgi.wait_for_output("closed with 1011", number + 1)
+        other.send("unharmed")
+        assert other.recv(10) == "unharmed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import gevent
@@ -58,6 +58,14 @@ class GeventHandler(Handler):
                 "uWSGI's gevent loop does not serve --http11-socket: its second request on a kept connection hangs, "
                 "or ends the worker, with or without WebSockets; use --http-socket"
             )
+
+    @classmethod
+    def spawn(cls, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` in a greenlet of its own; what it raises is logged, and ends nothing else.
+
+        In another thread than the hub's, the greenlet is the hub's all the same, once there has been a connection.
+        """
+        cls._of_this_process().spawn(function, *args)
 
     @classmethod
     def before_release(cls, fd: int) -> None:
