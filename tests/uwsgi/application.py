@@ -19,6 +19,8 @@ import multiprocessing
 import threading
 from typing import Any
 
+from greenlet import GreenletExit
+
 from uwasp import ConnectionClosed, Server, WebSocket, WebSocketMiddleware
 
 logging.basicConfig(level="DEBUG", format="%(name)s %(levelname)s %(message)s")
@@ -134,6 +136,26 @@ class Quick(Server):
             raise RuntimeError(message)
 
 
+class Raising(Server):
+    """Raises in the event, and what, that its query string names: `on_open=SystemExit`."""
+
+    def happens(self, event):
+        where, _, what = self.ws.environ["QUERY_STRING"].partition("=")
+        if where == event:
+            raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "GreenletExit": GreenletExit}[what]
+
+    def on_open(self):
+        self.happens("on_open")
+
+    def on_message(self, message):
+        self.happens("on_message")
+        self.ws.send(message)
+
+    def on_close(self):
+        logger.info("raising %s close %s", self.ws.environ["QUERY_STRING"], self.ws.close_code)
+        self.happens("on_close")
+
+
 class Subprotocols(Server):
     protocols = ("chat.v2", "chat.v1")
 
@@ -178,6 +200,7 @@ application = WebSocketMiddleware(
         ("/echo", Echo),
         ("/life", Lifecycle),
         ("/quick", Quick),
+        ("/raising", Raising),
         ("/subprotocols", Subprotocols),
         ("/methods", OnlyTheMethods),
         ("/unmakeable", Unmakeable),

@@ -19,6 +19,7 @@ import json
 import logging
 import resource
 import threading
+import time
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -86,6 +87,15 @@ class Gate(Echo):
             self.ws.send(str(self.count))
         elif int(message[:8]) == self.count:
             self.count += 1
+
+
+class Working(Server):
+    """Takes some time for each message, in which nothing else runs in its thread or hub."""
+
+    def on_message(self, message):
+        ends = time.perf_counter() + 25e-6
+        while time.perf_counter() < ends:
+            pass
 
 
 async def never() -> None:
@@ -224,6 +234,6 @@ atexit.register(at_python_exit)
 application = WebSocketMiddleware(
     plain,
     os.environ["UWASP_HANDLER"],
-    [("/echo", Echo), ("/talk", Talkative), ("/gate", Gate), ("/guarded", Guarded)],
+    [("/echo", Echo), ("/talk", Talkative), ("/working", Working), ("/gate", Gate), ("/guarded", Guarded)],
     **json.loads(os.environ.get("UWASP_OPTIONS", "{}")),
 )

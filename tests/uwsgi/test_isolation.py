@@ -82,6 +82,28 @@ def test_a_client_that_sends_on_after_its_fault_still_gets_the_reason(server):
         client.recv_end()
 
 
+@pytest.mark.parametrize("what", ["SystemExit", "KeyboardInterrupt", "GreenletExit"])
+@pytest.mark.parametrize("event", ["on_open", "on_message", "on_close"])
+def test_what_would_end_a_process_or_a_greenlet_ends_one_connection(server, event, what):
+    """gevent ends the process when `sys.exit()` is raised out of any of its greenlets."""
+    with connect(f"{server.url}/echo") as other:
+        for _ in range(2):  # whoever called the first server may have ended, but not the last that could
+            with RawClient(server.port, f"/raising?{event}={what}") as client:
+                if event != "on_open":
+                    client.send(frame(1, b"hello"))
+                if event == "on_close":
+                    assert client.recv().data == b"hello"
+                    client.send(frame(8, b"\x03\xe8"))
+                code = 1000 if event == "on_close" else 1011
+                assert client.recv_close()[0] == code
+                client.send(frame(8, code.to_bytes(2, "big")))
+                client.recv_end()
+            other.send("unharmed")
+            assert other.recv(10) == "unharmed"
+    server.wait_for_output(f"raising {event}={what} close {code}", 2)
+    assert server.output.count("spawned uWSGI worker 1 ") == 1
+
+
 def test_the_limits_are_options(serve):
     uwsgi = serve(middleware={"max_message_size": 100, "max_fragments": 3})
     with RawClient(uwsgi.port) as client:

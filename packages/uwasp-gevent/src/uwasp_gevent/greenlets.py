@@ -4,26 +4,36 @@ The watcher's callback runs in the hub. It reads what has arrived, then switches
 back to the callback in two cases: there is nothing left to do, and the consumer waits for more; or its server waits
 for something, as greenlets do by switching to the hub. In the second case the callback goes on with another consumer.
 So a consumer needs no wake-up of its own, and one that is blocked is not missed.
+
+Only within the callback does a consumer take connections, one slice after the other, and only for a *turn*: then the
+loop looks at all else, and calls back. One that comes back from elsewhere, its server having waited, takes none.
 """
 
 from __future__ import annotations
 
-import select
+import logging
 import time
+from collections.abc import Callable
+from typing import Any
 
 import gevent
 import greenlet
 from gevent.event import Event
-from gevent.monkey import get_original, is_module_patched
+from gevent.monkey import get_original
 
 from uwasp import Listener
 from uwasp.connection import Connection
 from uwasp.listener import Waiter
-from uwasp.poller import Poller, SelectorPoller
+from uwasp_gevent.loop import new_poller
 
 __all__ = ["Greenlets"]
 
+logger = logging.getLogger("uwasp.gevent")
+
 READ = 1  # libev's name for a watcher's event
+LOWEST = -2  # libev's lowest priority
+# For how long the hub runs consumers before it looks at what else has come, HTTP requests for instance, in seconds.
+TURN = 0.005
 # So many consumers wait for more when there is nothing to do; the others, which blocked servers made necessary, end.
 IDLE_CONSUMERS = 16
 
@@ -40,7 +50,7 @@ class Greenlets:
             raise ValueError(f"max_consumers is at least 1, not {max_consumers!r}")
         self._hub = gevent.get_hub()
         self._thread = get_original("threading", "get_ident")()
-        self.listener = Listener(_unpatched_poller(), get_original("threading", "Lock"), self._new_waiter)
+        self.listener = Listener(new_poller(), get_original("threading", "Lock"), self._new_waiter)
         self._max_consumers = max_consumers
         self._waiting: list[greenlet.greenlet] = []
         self._consumers = 0
@@ -48,17 +58,31 @@ class Greenlets:
         self._at_work: Connection | None = None  # the connection that it consumes
         self._timer = self._hub.loop.timer(0)
         self._timer_due: float | None = None
+        self._turn_ends = 0.0  # in seconds of `time.monotonic()`
+        # Where the loop knows priorities, what it finds ready comes first; if that has us called, this is not due.
+        self._next_turn = self._hub.loop.timer(0, priority=LOWEST)
         self._watcher = self._hub.loop.io(self.listener.poller.fileno(), READ)
         self._watcher.start(self._poll)
 
+    def spawn(self, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` in a greenlet of this hub. From any thread or greenlet."""
+        if self._is_our_thread():
+            gevent.spawn(_run, function, args)
+        else:
+            self._hub.loop.run_callback_threadsafe(gevent.spawn, _run, function, args)
+
+    def _is_our_thread(self) -> bool:
+        return get_original("threading", "get_ident")() == self._thread  # type: ignore[no-any-return]
+
     def _new_waiter(self) -> Waiter | None:
         """In greenlets, gevent's event; in another thread, a real one; in the hub there is no waiting."""
-        if get_original("threading", "get_ident")() != self._thread:
+        if not self._is_our_thread():
             return get_original("threading", "Event")()  # type: ignore[no-any-return]
         return None if gevent.getcurrent() is self._hub else Event()
 
     def _poll(self) -> None:
         """In the hub: something is ready."""
+        self._next_turn.stop()
         listener = self.listener
         listener.poll(0)
         self._run_consumers()
@@ -80,6 +104,7 @@ class Greenlets:
 
     def _run_consumers(self) -> None:
         ready = self.listener.ready
+        self._turn_ends = self.listener.now + TURN
         consumer: greenlet.greenlet
         while ready:
             if self._waiting:
@@ -88,38 +113,55 @@ class Greenlets:
                 consumer = gevent.Greenlet(self._consume)
                 self._consumers += 1
             else:
-                return  # each takes from `ready` when its server is done
+                return  # the first whose server is done has this called again
             self._fresh = consumer
             consumer.switch()
             self._fresh = None
             if self._at_work is not None:  # its server waits for something, and nobody will see when it does so again
                 self._at_work.uncork()
                 self._at_work = None
+            if ready and time.monotonic() >= self._turn_ends:
+                self._come_back()
+                return
+
+    def _come_back(self) -> None:
+        """Have the loop call again, once it has looked at all else, if there is something to do."""
+        if self.listener.ready:
+            self._next_turn.start(self._poll)
 
     def _consume(self) -> None:
-        ready = self.listener.ready
         me = gevent.getcurrent()
         try:
             while True:
-                while ready:
-                    connection = ready.popleft()
-                    if self._fresh is me:
-                        self._at_work = connection
-                    connection.consume(cork=self._fresh is me)
-                    if self._fresh is me:
-                        self._at_work = None
+                self._consume_ready(me)
+                if self._fresh is not me:
+                    self._come_back()
                 if len(self._waiting) >= IDLE_CONSUMERS:
                     return
                 self._waiting.append(me)
                 self._hub.switch()
-        finally:  # it is one too many, was killed, or its server raised something that is no Exception
+        finally:  # it is one too many, was killed, or its server raised something that is for the consumer
             self._consumers -= 1
             if me in self._waiting:
                 self._waiting.remove(me)
+            self._come_back()
+
+    def _consume_ready(self, me: greenlet.greenlet) -> None:
+        """Until nothing is ready, the turn is over, or a server has waited, and the hub has gone on without us."""
+        ready = self.listener.ready
+        while ready:
+            self._at_work = connection = ready.popleft()
+            connection.consume(cork=True)
+            if self._fresh is not me:
+                return
+            self._at_work = None
+            if ready and time.monotonic() >= self._turn_ends:
+                return
 
 
-def _unpatched_poller() -> Poller:
-    """The platform's poller, also where gevent's monkey-patching has removed epoll from `select`."""
-    if hasattr(select, "epoll") or is_module_patched("select"):
-        return get_original("select", "epoll")()  # type: ignore[no-any-return]
-    return SelectorPoller()
+def _run(function: Callable[..., object], args: tuple[Any, ...]) -> None:
+    """In a greenlet of its own. Were `sys.exit()` raised out of it, gevent would end the process."""
+    try:
+        function(*args)
+    except (Exception, SystemExit, KeyboardInterrupt):
+        logger.exception("error in %r, which was spawned", function)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+import gevent
 from gevent.event import Event
 
 from uwasp import ConfigurationError, Handler, WebSocket, goodbye, takeover
 from uwasp.server import ServerInterface
 from uwasp_gevent.greenlets import Greenlets
+from uwasp_gevent.loop import unregister
 
 __all__ = ["GeventHandler"]
 
@@ -61,6 +63,19 @@ class GeventHandler(Handler):
                 "uWSGI's gevent loop does not serve --http11-socket: its second request on a kept connection hangs, "
                 "or ends the worker, with or without WebSockets; use --http-socket"
             )
+
+    @classmethod
+    def spawn(cls, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` in a greenlet of its own; what it raises is logged, and ends nothing else.
+
+        In another thread than the hub's, the greenlet is the hub's all the same, once there has been a connection.
+        """
+        cls._of_this_process().spawn(function, *args)
+
+    @classmethod
+    def before_release(cls, fd: int) -> None:
+        """Have the loop forget uWSGI's number for the connection, whose events are the listener's from here on."""
+        unregister(gevent.get_hub().loop, fd)
 
     def handle(self, environ: dict[str, Any], protocol_name: str | None = None) -> Iterable[bytes]:
         """Hand the connection to the hub; the uWSGI core and greenlet of the request are free again."""
