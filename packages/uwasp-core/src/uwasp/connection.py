@@ -86,6 +86,8 @@ class Connection(Closing):
     def start(self) -> None:
         """Called by the listener, once it looks for what arrives: `on_open` is due."""
         with self._lock:
+            if self._protocol.state is not OPEN:  # the client has failed it already
+                self._client_has_ended_locked()
             self._schedule_locked()
             if self._protocol.state is not OPEN:  # it has failed before anything was read
                 self._client_has_ended_locked()
