@@ -142,7 +142,7 @@ class Listener:
         self._keeping_alive = False
         self._watched: dict[int, Callable[[], None]] = {}
         self._failure_told = -math.inf  # when, in seconds of `time.monotonic()`
-        self._timers: list[tuple[float, int, Timer]] = []
+        self._timers: list[tuple[float, int, Timer]] = []  # a heap; whoever polls alone takes one away
         self._timers_cancelled = 0  # of those
         self._timers_lock = new_lock()
         self._timer_numbers = itertools.count()
@@ -259,34 +259,37 @@ class Listener:
                 early when a timer is due or when `wake` is called.
         """
         try:
-            self._poll(LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT))
+            if timeout != 0:
+                timeout = self._wait(timeout)
+            events = self.poller.poll(timeout)
+            self.now = time.monotonic()
+            self._awake = True
+            self._waits_long = False
+            self._dispatch(events)
+            if self._timers and self._timers[0][0] <= self.now:
+                self._run_timers()
+            if self.corked:
+                self._corked_lately = True
+                self._flush_corked(self.now - CORKED_PATIENCE)
+            elif not events:
+                self._corked_lately = False
         except Exception:  # nothing that is known; whoever polls has to go on for all the others
-            self._awake = False
             now = time.monotonic()
             if now - self._failure_told >= FAILURE_PERIOD:
                 self._failure_told = now
                 logger.exception("the listener failed, and goes on")
+        self._awake = False
 
-    def _poll(self, timeout: float) -> None:
+    def _wait(self, timeout: float | None) -> float:
+        """How long to wait at most, in seconds."""
+        wait = LONGEST_WAIT if timeout is None else min(timeout, LONGEST_WAIT)
         if self._timers:
-            timeout = min(max(0.0, self._timers[0][0] - time.monotonic()), timeout)
+            wait = min(max(0.0, self._timers[0][0] - time.monotonic()), wait)
         # Whoever corks looks at `_waits_long` after adding to `corked`; here it is the other way round.
         self._waits_long = not self._corked_lately
         if self.corked or self._corked_lately:
-            timeout = min(CORKED_PATIENCE, timeout)
-        events = self.poller.poll(timeout)
-        self.now = time.monotonic()
-        self._awake = True
-        self._waits_long = False
-        self._dispatch(events)
-        if self._timers:
-            self._run_timers()
-        if self.corked:
-            self._corked_lately = True
-            self._flush_corked(self.now - CORKED_PATIENCE)
-        elif not events:
-            self._corked_lately = False
-        self._awake = False
+            wait = min(CORKED_PATIENCE, wait)
+        return wait
 
     def _dispatch(self, events: list[tuple[int, int]]) -> None:
         for fd, event in events:
@@ -352,12 +355,15 @@ class Listener:
     def call_later(self, delay: float, action: Callable[[], None]) -> Timer:
         """Have `poll` call `action` in `delay` seconds. From any thread or greenlet; `action` must not wait."""
         timer = Timer(action, self._count_cancelled)
+        entry = (time.monotonic() + delay, next(self._timer_numbers), timer)
         with self._timers_lock:
             if len(self._timers) > FEW_TIMERS and self._timers_cancelled > len(self._timers) / 2:
-                self._timers[:] = [entry for entry in self._timers if not entry[2].is_over]
-                heapq.heapify(self._timers)
+                kept = [entry, *(other for other in self._timers if not other[2].is_over)]
+                heapq.heapify(kept)
+                self._timers[:] = kept  # at once: whoever polls looks at it without the lock
                 self._timers_cancelled = 0
-            heapq.heappush(self._timers, (time.monotonic() + delay, next(self._timer_numbers), timer))
+            else:
+                heapq.heappush(self._timers, entry)
         self.wake()
         return timer
 

@@ -54,6 +54,7 @@ __all__ = [
 MOST_RESERVED = 64  # descriptors; see `duplicate`
 DEFAULT_BACKLOG = 100  # uWSGI's
 
+_pipes: list[tuple[int, int]] = []  # empty ones, for `_has_read_ahead`; one for each thread that ever was in it
 _exiting = False  # uWSGI has called what `at_exit` was given
 
 
@@ -204,16 +205,18 @@ def _has_read_ahead(fd: int) -> bool:
     without a body, and what they read has to be a chunk of RFC 9112 §7.1. So the number gets a chunk to read. Another
     comes out, or an error, if something was there before.
     """
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    reading, writing = _pipes.pop() if _pipes else os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    os.write(writing, b"5\r\nuwasp\r\n")
+    os.dup2(reading, fd, inheritable=False)
     try:
-        os.write(writing, b"5\r\nuwasp\r\n")
-        os.dup2(reading, fd, inheritable=False)
-        return bool(uwsgi.chunked_read_nb() != b"uwasp")
+        if uwsgi.chunked_read_nb() == b"uwasp":
+            _pipes.append((reading, writing))
+            return False
     except OSError:
-        return True
-    finally:
-        os.close(reading)
-        os.close(writing)
+        pass
+    os.close(reading)
+    os.close(writing)
+    return True
 
 
 def has_metric(name: str) -> bool:

@@ -34,6 +34,8 @@ READ = 1  # libev's name for a watcher's event
 LOWEST = -2  # libev's lowest priority
 # For how long the hub runs consumers before it looks at what else has come, HTTP requests for instance, in seconds.
 TURN = 0.005
+# After how many connections a consumer looks at the time, unless one took its whole slice.
+LOOK_AFTER = 8
 # So many consumers wait for more when there is nothing to do; the others, which blocked servers made necessary, end.
 IDLE_CONSUMERS = 16
 
@@ -61,6 +63,7 @@ class Greenlets:
         self._turn_ends = 0.0  # in seconds of `time.monotonic()`
         # Where the loop knows priorities, what it finds ready comes first; if that has us called, this is not due.
         self._next_turn = self._hub.loop.timer(0, priority=LOWEST)
+        self._has_next_turn = False
         self._watcher = self._hub.loop.io(self.listener.poller.fileno(), READ)
         self._watcher.start(self._poll)
 
@@ -82,7 +85,9 @@ class Greenlets:
 
     def _poll(self) -> None:
         """In the hub: something is ready."""
-        self._next_turn.stop()
+        if self._has_next_turn:
+            self._has_next_turn = False
+            self._next_turn.stop()
         listener = self.listener
         listener.poll(0)
         self._run_consumers()
@@ -127,6 +132,7 @@ class Greenlets:
     def _come_back(self) -> None:
         """Have the loop call again, once it has looked at all else, if there is something to do."""
         if self.listener.ready:
+            self._has_next_turn = True
             self._next_turn.start(self._poll)
 
     def _consume(self) -> None:
@@ -150,11 +156,14 @@ class Greenlets:
         """Until nothing is ready, the turn is over, or a server has waited, and the hub has gone on without us."""
         ready = self.listener.ready
         while ready:
-            self._at_work = connection = ready.popleft()
-            connection.consume(cork=True)
-            if self._fresh is not me:
-                return
-            self._at_work = None
+            for _ in range(LOOK_AFTER):
+                self._at_work = connection = ready.popleft()
+                slice_is_over = connection.consume(cork=True)
+                if self._fresh is not me:
+                    return
+                self._at_work = None
+                if not ready or slice_is_over:
+                    break
             if ready and time.monotonic() >= self._turn_ends:
                 return
 
