@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from processes import LOOP_OPTIONS, Uwsgi
+import one_thread
+from one_thread import LOOP_OPTIONS
+from processes import Uwsgi
 
 APPLICATION = Path(__file__).parent / "application.py"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The handler of docs/handlers.md is put through what is about behaviour, as far as one thread can do it."""
+    left_out = []
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is None or callspec.params.get("handler") != "one-thread":
+            continue
+        if item.path.stem not in one_thread.BEHAVIOUR:
+            left_out.append(item)
+        reason = one_thread.not_for_it(item.originalname, callspec.id)
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The handler of docs/handlers.md, where each uWSGI finds it by its entry point."""
+    folder = one_thread.install(tmp_path_factory.mktemp("one-thread"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(params=sorted(LOOP_OPTIONS), scope="module")

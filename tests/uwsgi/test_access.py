@@ -11,7 +11,8 @@ import pytest
 from websockets.sync.client import connect
 
 from inquiry import figures
-from processes import LOOP_OPTIONS, Uwsgi, wait_until
+from one_thread import LOOP_OPTIONS
+from processes import Uwsgi, wait_until
 from raw import request
 from test_deployments import PROXY, UWSGI
 from uwasp import Refusal

@@ -35,7 +35,7 @@ with connect(sys.argv[1]) as client:
 def server(handler, tmp_path_factory):
     """A uWSGI with the application `production.py`, for all tests here."""
     env = {"UWASP_HANDLER": handler}
-    loop = {"threads": ("--threads", "4"), "gevent": ("--gevent", "10")}[handler]
+    loop = ("--gevent", "10") if handler == "gevent" else ("--threads", "4")
     uwsgi = Uwsgi(APPLICATION, tmp_path_factory.mktemp("uwsgi"), *loop, env=env)
     yield uwsgi
     uwsgi.stop()

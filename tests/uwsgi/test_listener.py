@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from one_thread import code_of
 from processes import wait_until
 from raw import frame
 from uwasp import ConnectionClosed, Listener, Server, WebSocket
@@ -508,3 +509,39 @@ def test_an_error_of_the_kernels_is_told_with_its_name(listener, connect, caplog
         work(listener)
     assert "by the kernel ([Errno 104] Connection reset by peer), after" in caplog.text
     client.close()
+
+
+class Slow(Noting):
+    def on_open(self):
+        self.seen.append("open")
+
+    def on_message(self, message):
+        super().on_message(message)
+        time.sleep(0.002)  # longer than a slice
+        if message == "raise":
+            raise RuntimeError("raised in on_message")
+
+
+def test_the_steps_of_the_document_do_what_consume_does(listener, connect):
+    steps = {}
+    exec(code_of("steps.py"), steps)
+    client, connection = connect("/steps", Slow)
+    server = connection.server
+    client.sendall(b"".join(frame(1, text) for text in (b"first", b"second", b"raise", b"not seen")))
+    slices = 0
+
+    def parted():
+        nonlocal slices
+        listener.poll(0.01)
+        while listener.ready:
+            steps["consume"](listener.ready.popleft())
+            slices += 1
+        return "raise" in server.seen
+
+    wait_until(parted, "the server to have raised", 10)
+    assert client.recv(200) == b"\x88\x10" + (1011).to_bytes(2, "big") + b"internal error"
+    client.sendall(frame(8))
+    wait_until(lambda: parted() and "closed" in server.seen, "on_close", 10)
+    assert server.seen == ["open", "first", "second", "raise", "closed"]
+    assert slices > 1
+    assert connection.server is None

@@ -72,7 +72,7 @@ def test_beyond_max_connections_the_answer_is_503_until_there_is_room(serve):
 
 
 def test_max_connections_holds_however_many_come_at_once(serve, handler):
-    loop = {"threads": ("--threads", "8"), "gevent": ("--gevent", "50")}[handler]
+    loop = ("--gevent", "50") if handler == "gevent" else ("--threads", "8")
     uwsgi = serve(application=LIMITS, middleware={"max_connections": 5}, loop=loop)
     with ThreadPoolExecutor(30) as pool:
         clients = list(pool.map(open_or_not, [uwsgi.port] * 30))
@@ -137,7 +137,7 @@ def test_frames_that_come_byte_by_byte_hold_no_thread(serve):
 
 def test_a_handshake_that_comes_byte_by_byte_holds_a_thread_of_uwsgi_itself(serve, handler):
     """uWSGI reads a request in the thread or core that serves it. What is open does not need one."""
-    uwsgi = serve(application=LIMITS, loop=("--threads", "2") if handler == "threads" else ("--gevent", "2"))
+    uwsgi = serve(application=LIMITS, loop=("--gevent", "2") if handler == "gevent" else ("--threads", "2"))
     with RawClient(uwsgi.port) as inside:
         check_echo(inside)
         slow = [socket.create_connection(("127.0.0.1", uwsgi.port)) for _ in range(2)]
