@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "benchmarks" / "bench.py"
+ROOT = Path(__file__).parents[2]
+BENCH = ROOT / "benchmarks" / "bench.py"
 
 
 def bench(*options: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -42,3 +43,11 @@ def test_without_a_compiler_it_says_so(tmp_path: Path) -> None:
     done = bench(CC="no-such-compiler", XDG_CACHE_HOME=str(tmp_path))
     assert done.returncode == 1
     assert "there is no `cc` on the PATH: install gcc or clang" in done.stderr
+
+
+@pytest.mark.parametrize("shape", [("3", "1", "32"), ("2", "16", "32"), ("2", "1", "16384")])
+def test_the_program_whose_instructions_are_counted_echoes_and_ends(shape: tuple[str, ...]) -> None:
+    """And is what it says: that of this repository, without the C."""
+    core = ROOT / "packages" / "uwasp-core" / "src"
+    env = {**os.environ, "PYTHONPATH": str(core), "UWASP_PACKAGES": str(core), "UWASP_SPEEDUPS": "0"}
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "echoing.py", *shape, "3"], env=env, check=True, timeout=30)
