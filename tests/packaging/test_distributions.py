@@ -109,6 +109,14 @@ def test_a_package_requires_what_it_imports(package: str, wheel: ZipFile) -> Non
     assert names == DEPENDENCIES[package]
 
 
+def test_ci_tries_the_oldest_websockets_that_the_core_allows(distributions: Path) -> None:
+    (path,) = distributions.glob("uwasp_core-*.whl")
+    with ZipFile(path) as wheel:
+        (required,) = (line for line in metadata(wheel).get_all("Requires-Dist", []) if line.startswith("websockets"))
+    assert f'"{required.replace(">=", "==")}"' in (REPOSITORY / "hatch.toml").read_text()
+    assert "hatch run minimum:test" in (REPOSITORY / ".ci" / "run").read_text()
+
+
 def test_the_extras_of_the_core_name_the_builds_of_uwsgi(distributions: Path) -> None:
     (path,) = distributions.glob("uwasp_core-*.whl")
     with ZipFile(path) as wheel:

@@ -14,6 +14,8 @@ import pytest
 
 from environments import run
 from uwasp import Server, WebSocketMiddleware
+from uwasp_gevent import GeventHandler
+from uwasp_threads import ThreadHandler
 
 UPGRADE = {
     "HTTP_CONNECTION": "Upgrade",
@@ -55,6 +57,18 @@ def application(request: pytest.FixtureRequest) -> WebSocketMiddleware:
 def test_every_module_imports(package: str) -> None:
     for module in walk_packages(import_module(package).__path__, f"{package}."):
         import_module(module.name)
+
+
+def test_the_middleware_says_what_it_was_given() -> None:
+    middleware = WebSocketMiddleware(app, "gevent", [("/echo", Server)])
+    assert middleware.application is app
+    assert middleware.handler_class is GeventHandler
+    assert middleware.servers == (("/echo", Server),)
+    assert WebSocketMiddleware(app).handler_class is ThreadHandler
+
+
+def test_so_many_consumers_are_there_at_most() -> None:
+    assert (ThreadHandler.max_consumers, GeventHandler.max_consumers) == (64, 1000)
 
 
 @pytest.mark.parametrize("path", ["/", "/echo"])

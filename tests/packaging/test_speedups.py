@@ -35,9 +35,10 @@ def run(tmp_path: Path):
     def run(module: str | None, **env: str) -> tuple[str, str]:
         if module is not None:
             (tmp_path / "uwasp_speedups.py").write_text(module)
+        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM],
-            env={**os.environ, "UWASP_SPEEDUPS": "1", "PYTHONPATH": str(tmp_path), **env},
+            env={**os.environ, "UWASP_SPEEDUPS": "1", "PYTHONPATH": path, **env},
             capture_output=True,
             text=True,
             check=True,

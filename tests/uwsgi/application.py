@@ -1,7 +1,8 @@
 """The application that the tests in this folder run on real uWSGI: one server for each behaviour.
 
-UWASP_HANDLER names the handler; UWASP_OPTIONS is JSON, further keywords of the middleware; UWASP_PATCH=1 has gevent
-patch the standard library first, as many applications do.
+UWASP_HANDLER names the handler; UWASP_CONSUMERS is how many consumers it may have, if not as many as usual;
+UWASP_OPTIONS is JSON, further keywords of the middleware; UWASP_PATCH=1 has gevent patch the standard library first, as
+many applications do.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ if os.environ.get("UWASP_PATCH"):
 import json
 import logging
 import multiprocessing
+import socket
 import threading
 from typing import Any
 
 from greenlet import GreenletExit
 
 from uwasp import ConnectionClosed, Server, WebSocket, WebSocketMiddleware
+from uwasp.handler import find_handler
 
 logging.basicConfig(level="DEBUG", format="%(name)s %(levelname)s %(message)s")
 logger = logging.getLogger("application")
@@ -96,6 +99,9 @@ class Lifecycle(Server):
             child.terminate()
             child.join()
             self.ws.send(f"the child's exit code is not 0: {child.exitcode != 0}")
+        elif word == "nodelay":
+            with socket.socket(fileno=os.dup(self.ws.fileno())) as same:
+                self.ws.send(str(same.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
         elif word == "describe":
             ws = self.ws
             self.ws.send(json.dumps([ws.path, ws.protocol, ws.closed, ws.close_code, ws.fileno() > 2]))
@@ -189,13 +195,22 @@ def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     body = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}".encode()
     if environ["PATH_INFO"].startswith("/push/"):
         rooms[environ["PATH_INFO"].removeprefix("/push/")].send("pushed")
+    elif environ["PATH_INFO"].startswith("/push-too-late/"):
+        ws = rooms[environ["PATH_INFO"].removeprefix("/push-too-late/")]
+        with socket.socket(fileno=os.dup(ws.fileno())) as same:
+            same.shutdown(socket.SHUT_WR)  # as the client's leaving is between the kernel's and the listener's noticing
+        ws.send("to nobody")
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
 
 
+handler_class = find_handler(os.environ["UWASP_HANDLER"])
+if "UWASP_CONSUMERS" in os.environ:
+    handler_class = type("Few", (handler_class,), {"max_consumers": int(os.environ["UWASP_CONSUMERS"])})
+
 application = WebSocketMiddleware(
     plain,
-    os.environ["UWASP_HANDLER"],
+    handler_class,
     [
         ("/echo", Echo),
         ("/life", Lifecycle),

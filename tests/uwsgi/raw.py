@@ -7,7 +7,6 @@ from types import TracebackType
 
 from websockets.frames import Close, Frame, Opcode
 from websockets.streams import StreamReader
-from websockets.typing import BytesLike
 
 __all__ = ["RawClient", "frame", "request"]
 
@@ -61,7 +60,7 @@ class RawClient:
     ) -> None:
         self.socket.close()
 
-    def send(self, data: BytesLike) -> None:
+    def send(self, data: bytes | bytearray | memoryview) -> None:
         self.socket.sendall(data)
 
     def _receive(self) -> None:

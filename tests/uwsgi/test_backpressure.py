@@ -135,6 +135,18 @@ def test_several_senders_wait_for_one_client(start):
     uwsgi.wait_for_output("slow filled until 1006", 4)
 
 
+def test_in_a_callback_of_the_hub_send_never_waits(start, handler):
+    if handler != "gevent":
+        pytest.skip("the hub is gevent's")
+    uwsgi = start(write_limit=WRITE_LIMIT)
+    with RawClient(uwsgi.port, "/talk?slow") as client:
+        client.send(frame(1, b"600"))
+        wait_until(lambda: figures(uwsgi.port)["buffered"].get("slow", 0) >= WRITE_LIMIT, "the limit")
+        ask(uwsgi.port, "send/hub/slow")
+        uwsgi.wait_for_output("hub: sent", timeout=10)
+        check_echo(uwsgi)
+
+
 @pytest.mark.parametrize("limit", ["messages", "bytes"])
 def test_reading_pauses_while_the_server_does_not_keep_up_and_nothing_is_lost(start, limit):
     options = {"max_queue": MAX_QUEUE} if limit == "messages" else {"max_queue": 10**9, "max_queue_size": 2**17}
@@ -162,7 +174,9 @@ def test_reading_pauses_while_the_server_does_not_keep_up_and_nothing_is_lost(st
 def test_a_ping_is_answered_while_the_server_is_busy_but_not_from_behind_a_full_queue(start):
     uwsgi = start(max_queue=MAX_QUEUE)
     with RawClient(uwsgi.port, "/gate?shut") as client:
-        client.send(numbered(0) + frame(9, b"early"))
+        client.send(numbered(0))
+        wait_until(lambda: figures(uwsgi.port)["messages_in"] > figures(uwsgi.port)["queued_in"], "it to be busy")
+        client.send(frame(9, b"early"))
         assert client.recv().data == b"early"
         sender = send_numbered_from(client, 1, 20_000)
         wait_until(lambda: figures(uwsgi.port)["queued_in"] >= MAX_QUEUE, "the queue to be full")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.request import urlopen
+
 import pytest
 from websockets.sync.client import connect
 
@@ -80,6 +82,23 @@ def test_a_client_that_sends_on_after_its_fault_still_gets_the_reason(server):
         client.send(b"\x82\xff" + (2**22).to_bytes(8, "big") + b"mask" + b"\0" * 2**22)
         assert client.recv_close() == (1009, "message of more than 1048576 bytes")
         client.recv_end()
+
+
+def test_sending_to_a_client_that_is_gone_raises_no_sigpipe(serve, handler):
+    """From a request's own thread: the signal would end the worker, or have uWSGI blame the request."""
+    uwsgi = serve(loop=("--enable-threads",) if handler == "threads" else None)  # its main thread alone hears signals
+    with connect(f"{uwsgi.url}/echo") as other:
+        with RawClient(uwsgi.port, "/life?gone") as client:
+            client.send(frame(1, b"are you there?"))
+            client.recv()  # `on_open` has been called
+            with urlopen(f"http://{uwsgi.address}/push-too-late/gone", timeout=10) as response:
+                assert response.status == 200
+            client.recv_end()
+        uwsgi.wait_for_output("gone close 1006")
+        other.send("unharmed")
+        assert other.recv(10) == "unharmed"
+    assert "SIGPIPE" not in uwsgi.output
+    assert uwsgi.output.count("spawned uWSGI worker 1 ") == 1
 
 
 @pytest.mark.parametrize("what", ["SystemExit", "KeyboardInterrupt", "GreenletExit"])

@@ -197,6 +197,17 @@ def test_log_lines_carry_the_identity_of_their_connection(serve):
     uwsgi.wait_for_output(f"{identity} is closed with 4000 'bye'")
 
 
+def test_a_refusal_is_as_loud_as_it_concerns_the_operator(serve):
+    uwsgi = serve(application=LIMITS, middleware={"max_connections": 1})
+    with RawClient(uwsgi.port):
+        assert status(uwsgi.port, "/nowhere") == 404
+        assert status(uwsgi.port, "/echo", "Origin: http://elsewhere") == 403
+        assert status(uwsgi.port, "/echo") == 503
+    uwsgi.wait_for_output("uwasp.middleware INFO WebSocket refused to 127.0.0.1 at /nowhere: path")
+    uwsgi.wait_for_output("uwasp.middleware WARNING WebSocket refused to 127.0.0.1 at /echo: origin")
+    uwsgi.wait_for_output("uwasp.middleware WARNING WebSocket refused to 127.0.0.1 at /echo: full")
+
+
 def test_behind_a_trusted_proxy_the_identity_is_the_address_that_the_proxy_saw(serve):
     uwsgi = serve(application=LIMITS, middleware={"trust_proxy": True})
     with RawClient(uwsgi.port, "/echo", "X-Forwarded-For: 6.6.6.6, 192.0.2.7"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from urllib.request import urlopen
 
@@ -42,8 +43,6 @@ def test_an_idle_connection_costs_no_thread(serve, handler):
 
 def test_consumers_grow_with_the_servers_that_block(serve, handler):
     """Twenty servers block for a second at the same time, and all are done after much less than twenty."""
-    import time
-
     uwsgi = serve()
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(f"{uwsgi.url}/life?{number}")) for number in range(20)]
@@ -53,6 +52,26 @@ def test_consumers_grow_with_the_servers_that_block(serve, handler):
         for client in clients:
             assert client.recv(30) == "slept 1"
         assert time.monotonic() - begin < 10
+
+
+def test_no_more_servers_run_at_once_than_max_consumers(serve):
+    uwsgi = serve(env={"UWASP_CONSUMERS": "2"})
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(f"{uwsgi.url}/life?{number}")) for number in range(5)]
+        begin = time.monotonic()
+        for client in clients:
+            client.send("sleep 0.5")
+        for client in clients:
+            assert client.recv(10) == "slept 0.5"
+        assert time.monotonic() - begin > 1.4
+
+
+def test_a_small_message_waits_for_no_other(serve):
+    """uWSGI leaves Nagle's algorithm on, with which it would wait for the client's acknowledgement."""
+    uwsgi = serve()
+    with connect(f"{uwsgi.url}/life?nodelay") as client:
+        client.send("nodelay")
+        assert client.recv(10) == "1"
 
 
 def test_what_uwsgi_does_next_never_reaches_the_client(serve, handler):
