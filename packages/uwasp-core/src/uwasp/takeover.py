@@ -7,6 +7,7 @@ the next request of a keep-alive connection from it) cannot reach the client. It
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -54,7 +55,7 @@ __all__ = [
 MOST_RESERVED = 64  # descriptors; see `duplicate`
 DEFAULT_BACKLOG = 100  # uWSGI's
 
-_pipes: list[tuple[int, int]] = []  # empty ones, for `_has_read_ahead`; one for each thread that ever was in it
+_pipes: list[tuple[int, int]] = []  # for `_has_read_ahead`, of which mostly one is at work at a time
 _exiting = False  # uWSGI has called what `at_exit` was given
 
 
@@ -209,14 +210,18 @@ def _has_read_ahead(fd: int) -> bool:
     os.write(writing, b"5\r\nuwasp\r\n")
     os.dup2(reading, fd, inheritable=False)
     try:
-        if uwsgi.chunked_read_nb() == b"uwasp":
-            _pipes.append((reading, writing))
-            return False
+        something_is_there = uwsgi.chunked_read_nb() != b"uwasp"
     except OSError:
-        pass
-    os.close(reading)
-    os.close(writing)
-    return True
+        something_is_there = True
+    if something_is_there:
+        with contextlib.suppress(BlockingIOError):
+            os.read(reading, 64)  # what uWSGI has left
+    if _pipes:
+        os.close(reading)
+        os.close(writing)
+    else:
+        _pipes.append((reading, writing))
+    return bool(something_is_there)
 
 
 def has_metric(name: str) -> bool:
