@@ -5,6 +5,7 @@ A fault is logged with its connection, and cuts that alone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import socket
@@ -416,7 +417,7 @@ def test_a_ping_waits_for_a_client_that_does_not_read_like_a_message(listener, c
 
 def test_a_client_that_reads_slowly_is_not_cut(listener, connect):
     """`send_timeout` begins anew whenever it has read something; this takes several of them."""
-    client, connection = connect("/slow", write_limit=2**16, send_timeout=0.5)
+    client, connection = connect("/slow", write_limit=2**16, send_timeout=1)
     connection.send(bytes(2**20))
     sent = threading.Event()
 
@@ -428,15 +429,15 @@ def test_a_client_that_reads_slowly_is_not_cut(listener, connect):
     sender.start()
     begin = time.monotonic()
     while not sent.is_set() and sender.is_alive():
-        if time.monotonic() - begin < 1.5:
-            client.recv(2**14)
+        if time.monotonic() - begin < 2.5:
+            client.recv(2**13)
             time.sleep(0.05)
         else:
             client.recv(2**16)
         listener.poll(0)
     sender.join(10)
     assert sent.is_set()
-    assert time.monotonic() - begin > 1
+    assert time.monotonic() - begin > 2
     assert connection.open
 
 
@@ -562,3 +563,30 @@ def test_no_pong_follows_the_close_frame(listener, connect):
         work(listener)
     received += client.recv(2**20)
     assert received.endswith(b"\x88\x02\x03\xe8")
+
+
+@pytest.mark.parametrize("limit", ["messages", "bytes"])
+def test_no_more_wait_however_often_a_slice_ends_before_the_server_has_seen_all(listener, connect, limit):
+    """What is put back and what has come since are together twice the limit at most, not more with each slice."""
+
+    class Slow(Noting):
+        def on_message(self, message):
+            super().on_message(message[:6])
+            time.sleep(0.0012)
+            listener.poll(0)  # as a thread of its own would meanwhile
+
+    options = {"max_queue": 8} if limit == "messages" else {"max_queue": 10**6, "max_queue_size": 2**14}
+    client, connection = connect("/slow", Slow, **options)
+    client.setblocking(False)
+    size = 0 if limit == "messages" else 2**12
+    data = text(*(f"{number:06}".ljust(size) for number in range(1000)))
+    sent = most = 0
+    while sent < len(data) or connection.queued_messages or connection._protocol.unread or listener.ready:
+        with contextlib.suppress(BlockingIOError):
+            sent += client.send(data[sent : sent + 2**14])
+        listener.poll(0)
+        most = max(most, connection.queued_messages)
+        if listener.ready:
+            listener.ready.popleft().consume()
+    assert connection.server.seen == [f"{number:06}" for number in range(1000)]
+    assert most <= (2 * 8 if limit == "messages" else 2 * (2**14 + 2**16 + 2**18) // size)

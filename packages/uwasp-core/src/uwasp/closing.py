@@ -129,7 +129,9 @@ class Closing(Incoming):
         self.terminate("the client, which did not end the closing handshake in time")
 
     def _client_has_ended_locked(self) -> None:
-        """The client's close frame has come, or a fault of its."""
+        """The client's close frame has come, or a fault of its; unless to answer it has cut the connection."""
+        if self._protocol.state is State.LOST:
+            return
         if self._protocol.state is State.CLOSED:
             self._half_close_locked()  # the answer to our close frame, or a fault instead of it
             return

@@ -20,7 +20,7 @@ from uwasp.exceptions import ConnectionClosed
 from uwasp.handshake import quote
 from uwasp.incoming import SLICE, SLICE_IS_OVER, Event
 from uwasp.outgoing import CORKED_TIME
-from uwasp.protocol import OPEN, CloseCode, FrameProtocol
+from uwasp.protocol import OPEN, CloseCode, FrameProtocol, State
 
 if TYPE_CHECKING:
     from uwasp.listener import Listener
@@ -86,11 +86,9 @@ class Connection(Closing):
     def start(self) -> None:
         """Called by the listener, once it looks for what arrives: `on_open` is due."""
         with self._lock:
-            if self._protocol.state is not OPEN:  # the client has failed it already
+            if self._protocol.state is State.FAILED and self._timer is None:  # it was failed before anything was read
                 self._client_has_ended_locked()
             self._schedule_locked()
-            if self._protocol.state is not OPEN:  # it has failed before anything was read
-                self._client_has_ended_locked()
 
     def abandon(self) -> None:
         """Give up a connection whose handler failed. A listener that has it already closes it, and calls `on_close`."""

@@ -109,7 +109,7 @@ class Incoming(Outgoing):
     # For a consumer
 
     def take(self) -> list[Event] | None:
-        """The next events for the server, in order, `max_queue` at most.
+        """The next events for the server, in order, `max_queue` at most, and as many again that were put back.
 
         When the consumer has been here for longer than a slice, the connection goes to the end of `ready`: others may
         be waiting for their turn.
@@ -129,11 +129,15 @@ class Incoming(Outgoing):
                 return SLICE_IS_OVER
         with self._lock:
             self._batch = events = self._inbox
+            if not events and (self._paused or self._protocol.unread is not None):
+                self._read_on_locked()
+                self._batch = events = self._inbox
             if events:
-                self._inbox = None
-                self._queued = 0
                 if self._paused or self._protocol.unread is not None:
-                    self._read_on_locked()
+                    self._empty_full_inbox_locked(len(events))
+                else:
+                    self._inbox = None
+                    self._queued = 0
                 return events
             if self._protocol.state is OPEN:
                 self._busy = False
@@ -159,6 +163,9 @@ class Incoming(Outgoing):
             if self._batch:  # else the server has closed the connection, and sees none of them
                 self._inbox = rest + self._inbox if self._inbox else rest
                 self._queued += sum(map(len, rest))
+                if self._is_full() and not self._paused:
+                    self._paused = True
+                    self._watch_locked()
 
     # The caller holds the lock
 
@@ -198,8 +205,19 @@ class Incoming(Outgoing):
         if protocol.state is not before:
             self._client_has_ended_locked()
 
+    def _empty_full_inbox_locked(self, messages: int) -> None:
+        """So many are taken at once. Others may come instead, unless those were too many: of what was put back, and of
+        what came since, each as much as may wait. Else a server that never gets through its slices would have more and
+        more of them.
+        """
+        queued = self._queued
+        self._inbox = None
+        self._queued = 0
+        if messages <= self._options.max_queue and queued <= self._options.max_queue_size + LARGE_READ_SIZE:
+            self._read_on_locked()
+
     def _read_on_locked(self) -> None:
-        """The inbox has been taken: there is room for what was left unread, or for more from the socket."""
+        """The inbox is empty: there is room for what was left unread, or for more from the socket."""
         if self._protocol.unread is not None:
             self._parse_locked(b"", 0)
         if self._paused and not self._is_full():

@@ -278,7 +278,8 @@ class Listener:
             if now - self._failure_told >= FAILURE_PERIOD:
                 self._failure_told = now
                 logger.exception("the listener failed, and goes on")
-        self._awake = False
+        finally:
+            self._awake = False
 
     def _wait(self, timeout: float | None) -> float:
         """How long to wait at most, in seconds."""
