@@ -987,7 +987,7 @@ GOODBYE = [
     Fault(
         "harakiri with time to part tells nobody",
         "then the clients are told with 1001 and each server gets its `on_close`, as at a stop",
-        "            start_thread(self._before_a_stop)",
+        "            start_thread(lambda: self._before_a_stop(stops))",
         "            pass",
         ("tests/uwsgi/test_ended_by_uwsgi.py::test_harakiri_with_time_to_part_tells_everybody[threads-SIGTERM]",),
     ),

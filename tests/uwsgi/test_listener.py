@@ -545,3 +545,20 @@ def test_the_steps_of_the_document_do_what_consume_does(listener, connect):
     assert server.seen == ["open", "first", "second", "raise", "closed"]
     assert slices > 1
     assert connection.server is None
+
+
+def test_no_pong_follows_the_close_frame(listener, connect):
+    """RFC 6455 §5.5.1: not that of a ping which came while the client did not read, either."""
+    client, connection = connect("/slow", write_limit=2**16)
+    connection.send(bytes(2**20))
+    client.sendall(frame(9, b"late"))
+    work(listener)
+    connection.close(1000, "")
+    client.setblocking(False)
+    received = bytearray()
+    deadline = time.monotonic() + 10
+    while connection.buffered_amount and time.monotonic() < deadline:
+        received += client.recv(2**20)
+        work(listener)
+    received += client.recv(2**20)
+    assert received.endswith(b"\x88\x02\x03\xe8")

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from http.client import RemoteDisconnected
 from pathlib import Path
@@ -114,3 +116,18 @@ def test_the_thread_handler_spawns_a_thread(serve_background):
     uwsgi, _ = serve_background()
     with RawClient(uwsgi.port, "/parent") as client:
         assert ask(client, b"spawn") == "spawned"
+
+
+def test_a_stop_is_held_back_from_when_the_goodbye_is_arranged_on():
+    """Not only from when the thread that waits for it has begun: the first client may be there before."""
+    program = """
+import os, signal, threading
+from uwasp.goodbye import _Goodbye
+
+starting = []
+_Goodbye(threading.Event).hear_stops(starting.append)
+os.kill(os.getpid(), signal.SIGTERM)
+print("alive, with a thread to start:", len(starting))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "alive, with a thread to start: 1\n")

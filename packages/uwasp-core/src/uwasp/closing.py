@@ -112,6 +112,7 @@ class Closing(Incoming):
         """Send the close frame, ours or in answer, which is the last; then wait for the peer, not for ever."""
         if not frame:
             return
+        self._withheld = b""  # nothing may follow the frame
         self._write_locked(frame)
         if self._protocol.state is State.LOST:
             return

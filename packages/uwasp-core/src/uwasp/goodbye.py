@@ -92,16 +92,17 @@ class _Goodbye:
             if self._hears_stops:
                 return
             self._hears_stops = True
+        stops = signals.StopSignals()  # before the first client can be there: one that comes is heard a moment later
         try:
-            start_thread(self._before_a_stop)
+            start_thread(lambda: self._before_a_stop(stops))
         except RuntimeError as error:
             logger.error("clients will not be told of a stop while HTTP requests run: %s", error)
+            stops.release()
             self._hears_stops = False
 
-    def _before_a_stop(self) -> None:
+    def _before_a_stop(self, stops: signals.StopSignals) -> None:
         threading.current_thread().name = "uwasp-stop"
         signals.block_all()
-        stops = signals.StopSignals()
         while True:
             stops.wait()
             try:
