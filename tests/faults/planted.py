@@ -817,7 +817,7 @@ SEEING = [
         "What came from a client is written in printable ASCII",
         "    quoted = ascii(text)[1:-1]",
         "    quoted = text",
-        ("tests/uwsgi/test_access.py::test_log_lines_carry_no_raw_bytes_of_a_client",),
+        ("tests/uwsgi/test_access.py::test_log_lines_carry_no_raw_bytes_of_a_client[threads]",),
     ),
     Fault(
         "messages are not counted",
@@ -852,7 +852,9 @@ SEEING = [
         "the worker that uWSGI starts in its place does it",
         '            takeover.add_to_metric(f"uwasp.{name}", -left)',
         "            pass",
-        ("tests/uwsgi/test_stats.py::test_the_worker_after_one_that_was_killed_takes_back_what_that_had_open",),
+        (
+            "tests/uwsgi/test_stats.py::test_the_worker_after_one_that_was_killed_takes_back_what_that_had_open[threads-before the fork]",
+        ),
     ),
 ]
 
@@ -971,21 +973,23 @@ GOODBYE = [
         "A goodbye to more clients than the backlog holds is a WARNING",
         "        if clients > backlog:",
         "        if clients < backlog:",
-        ("tests/uwsgi/test_goodbye.py::test_a_goodbye_to_more_clients_than_the_backlog_holds_names_the_option",),
+        (
+            "tests/uwsgi/test_goodbye.py::test_a_goodbye_to_more_clients_than_the_backlog_holds_names_the_option[threads-5]",
+        ),
     ),
     Fault(
         "a stop is handed on to any thread",
         "hands SIGINT and SIGTERM on to the main thread alone",
         "    signal.pthread_kill(ident, number)",
         "    os.kill(os.getpid(), number)",
-        ("tests/uwsgi/test_signals.py::test_a_stop_never_ends_the_worker_in_a_thread_of_the_application",),
+        ("tests/uwsgi/test_signals.py::test_a_stop_never_ends_the_worker_in_a_thread_of_the_application[15]",),
     ),
     Fault(
         "harakiri with time to part tells nobody",
         "then the clients are told with 1001 and each server gets its `on_close`, as at a stop",
         "            start_thread(lambda: self._before_a_stop(stops))",
         "            pass",
-        ("tests/uwsgi/test_ended_by_uwsgi.py::test_harakiri_with_time_to_part_tells_everybody",),
+        ("tests/uwsgi/test_ended_by_uwsgi.py::test_harakiri_with_time_to_part_tells_everybody[threads-SIGTERM]",),
     ),
 ]
 
@@ -1005,7 +1009,7 @@ SETUP = [
         '    if not takeover.is_set("harakiri"):',
         '    if takeover.is_set("harakiri"):',
         (
-            "tests/uwsgi/test_misconfiguration.py::test_what_ends_workers_without_regard_for_websockets_is_warned_about_once",
+            "tests/uwsgi/test_misconfiguration.py::test_what_ends_workers_without_regard_for_websockets_is_warned_about_once[threads-harakiri]",
         ),
     ),
     Fault(
@@ -1014,7 +1018,7 @@ SETUP = [
         '    if not takeover.is_set("idle"):',
         '    if takeover.is_set("idle"):',
         (
-            "tests/uwsgi/test_misconfiguration.py::test_what_ends_workers_without_regard_for_websockets_is_warned_about_once",
+            "tests/uwsgi/test_misconfiguration.py::test_what_ends_workers_without_regard_for_websockets_is_warned_about_once[gevent-idle]",
         ),
     ),
     Fault(
@@ -1050,7 +1054,9 @@ SETUP = [
         "the client did not wait for the 101",
         "    something_is_lost = _has_read_ahead(fd)\n",
         "    something_is_lost = False\n",
-        ("tests/uwsgi/test_handshake.py::test_straight_to_uwsgi_a_frame_before_the_answer_fails_the_connection",),
+        (
+            "tests/uwsgi/test_handshake.py::test_straight_to_uwsgi_a_frame_before_the_answer_fails_the_connection[gevent-a frame]",
+        ),
     ),
     Fault(
         "gevent's loop keeps uWSGI's number of a connection",
