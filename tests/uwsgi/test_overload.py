@@ -60,6 +60,7 @@ def test_beyond_max_connections_the_answer_is_503_until_there_is_room(serve):
         assert "Retry-After: 5" in refused.head.split("\r\n")
         refused.socket.close()
         assert figures(uwsgi.port)["refused"] == {"full": 1}
+        assert "full, max_connections is 2, and 2 are open or being opened, on all paths of this worker" in uwsgi.output
         check_echo(first)
         check_echo(second)
         first.send(frame(8))

@@ -198,7 +198,8 @@ def unknown_path() -> Refused:
 
 
 def _full(limit: int) -> Refused:
-    return Refused("full", _busy("as many WebSockets are open as may be"), f"max_connections is {limit}")
+    why = f"max_connections is {limit}, and {_places} are open or being opened, on all paths of this worker"
+    return Refused("full", _busy("as many WebSockets are open as may be"), why)
 
 
 def _busy(reason: str) -> handshake.Answer:
