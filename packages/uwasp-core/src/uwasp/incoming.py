@@ -37,7 +37,17 @@ class Incoming(Outgoing):
     What one read brought beyond `max_queue` messages stays with the protocol, `unread`, until the inbox is taken.
     """
 
-    __slots__ = ("_batch", "_busy", "_heard", "_inbox", "_queued", "_slice_ends", "bytes_in", "messages_in")
+    __slots__ = (
+        "_batch",
+        "_busy",
+        "_heard",
+        "_inbox",
+        "_is_crowded",
+        "_queued",
+        "_slice_ends",
+        "bytes_in",
+        "messages_in",
+    )
 
     def __init__(self, fd: int, protocol: FrameProtocol, options: Options) -> None:
         super().__init__(fd, protocol, options)
@@ -46,6 +56,7 @@ class Incoming(Outgoing):
         self._inbox: list[Event] | None = None  # what no consumer has taken yet
         self._batch: list[Event] | None = None  # what a consumer has taken, seen or not
         self._queued = 0  # bytes that were read for the messages in the inbox
+        self._is_crowded = False  # the inbox is full, and some of it had been put back
         self._busy = False  # in the listener's `ready`, or with a consumer
         self._heard = 0.0  # when something came last, in seconds of `time.monotonic()`
         self._slice_ends = 0.0  # in seconds of `time.monotonic()`; 0 for a consumer that has just begun
@@ -134,7 +145,7 @@ class Incoming(Outgoing):
                 self._batch = events = self._inbox
             if events:
                 if self._paused or self._protocol.unread is not None:
-                    self._empty_full_inbox_locked(len(events))
+                    self._empty_full_inbox_locked()
                 else:
                     self._inbox = None
                     self._queued = 0
@@ -163,9 +174,11 @@ class Incoming(Outgoing):
             if self._batch:  # else the server has closed the connection, and sees none of them
                 self._inbox = rest + self._inbox if self._inbox else rest
                 self._queued += sum(map(len, rest))
-                if self._is_full() and not self._paused:
-                    self._paused = True
-                    self._watch_locked()
+                if self._is_full():
+                    self._is_crowded = True
+                    if not self._paused:
+                        self._paused = True
+                        self._watch_locked()
 
     # The caller holds the lock
 
@@ -205,15 +218,14 @@ class Incoming(Outgoing):
         if protocol.state is not before:
             self._client_has_ended_locked()
 
-    def _empty_full_inbox_locked(self, messages: int) -> None:
-        """So many are taken at once. Others may come instead, unless those were too many: of what was put back, and of
-        what came since, each as much as may wait. Else a server that never gets through its slices would have more and
-        more of them.
+    def _empty_full_inbox_locked(self) -> None:
+        """All of it is taken at once. Others may come instead, unless it was full with what had been put back among it:
+        a server that never gets through its slices would have more and more of them.
         """
-        queued = self._queued
+        was_crowded, self._is_crowded = self._is_crowded, False
         self._inbox = None
         self._queued = 0
-        if messages <= self._options.max_queue and queued <= self._options.max_queue_size + LARGE_READ_SIZE:
+        if not was_crowded:
             self._read_on_locked()
 
     def _read_on_locked(self) -> None:
