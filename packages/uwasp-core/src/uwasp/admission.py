@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -18,21 +19,26 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from uwasp import handshake, origin
+from uwasp.allowed import Allowed
 from uwasp.exceptions import Refusal
+from uwasp.handler import Handler, can_spawn
 
 if TYPE_CHECKING:
+    from uwasp.conversations import Conversation
     from uwasp.options import Options
-    from uwasp.routing import Route
+    from uwasp.routing import Authorize, Route
     from uwasp.takeover import Takeover
 
 __all__ = [
     "Refused",
     "accepting",
     "authorize",
+    "begin",
     "decide",
     "end_accepting",
     "give_place_back",
-    "needing_descriptors",
+    "mount",
+    "needing",
     "peer",
     "server_may_refuse",
     "take_place",
@@ -40,9 +46,16 @@ __all__ = [
 ]
 
 RETRY_AFTER = "5"  # seconds, in a 503
+EXPIRED = (
+    "WWW-Authenticate",
+    'Bearer error="invalid_token"',
+)  # RFC 9110 §15.5.2 has a 401 say something; RFC 6750 §3.1
+
+# What the system has none left of, by its errno. EAGAIN is that of pthread_create(3).
+_RESOURCES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors", errno.EAGAIN: "threads"}
 
 # The reasons for which the operator has to do something, or wants to know.
-_FOR_THE_OPERATOR = frozenset({"takeover", "origin", "full", "descriptors"})
+_FOR_THE_OPERATOR = frozenset({"takeover", "origin", "full", "conversations", "descriptors", "threads"})
 
 _places_lock = threading.Lock()
 _places = 0  # taken: by requests that are being accepted, and by connections until they end
@@ -99,16 +112,22 @@ def decide(environ: dict[str, Any], route: Route, takeover: Takeover) -> handsha
     return answer
 
 
-def authorize(environ: dict[str, Any], route: Route) -> Any:
-    """Ask the server class; return what becomes `ws.user`.
+def authorize(environ: dict[str, Any], route: Route, instead: Authorize | None = None) -> Any:
+    """Ask the server class; return what becomes `ws.user`, or an `Allowed` with that.
+
+    Args:
+        environ: of the request.
+        route: where it leads.
+        instead: what is asked in the place of the server class (default: that is).
 
     Raises:
         Refused: it refuses, or has decided nothing.
     """
-    if route.authorize is None:
+    ask = instead or route.authorize
+    if ask is None:
         return None
     with server_may_refuse():
-        user = route.authorize(environ)
+        user = ask(environ)
         if user is False:
             raise Refusal
     kind = type(user)  # not `isinstance`, which would make a lazy object look up what it stands for
@@ -116,13 +135,34 @@ def authorize(environ: dict[str, Any], route: Route) -> Any:
     if hasattr(kind, "__await__") or issubclass(kind, GeneratorType | AsyncGeneratorType):
         if issubclass(kind, CoroutineType | GeneratorType):
             user.close()  # or Python would complain later, where nobody knows why
-        fault = "nothing of it was run. It returns the user itself"
+        fault = "nothing of it was run. Return the user itself"
     elif hasattr(kind, "status_code"):  # Flask's, Django's
         fault = "a response refuses nobody. Raise a uwasp.Refusal"
+    elif issubclass(kind, Allowed):
+        if user.until <= time.time():
+            why = "it has returned an Allowed of which the time is over"
+            raise Refused("authorize", handshake.refuse(HTTPStatus.UNAUTHORIZED, "the session is over", EXPIRED), why)
+        if user.again and not can_spawn(route.handler_class):
+            fault = f"again=True needs a handler that has spawn, which {route.handler_class.__name__} has not"
     if fault:
         answer = handshake.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "authorize is at fault")
         raise Refused("authorize", answer, f"{route.name}.authorize returned a {kind.__name__}: {fault}")
     return user
+
+
+def begin(conversation: Conversation, handler_class: type[Handler]) -> None:
+    """Have a server that is a function begin as soon as its connection is open.
+
+    Raises:
+        Refused: so many run already.
+        OSError: no thread is left for it (EAGAIN).
+    """
+    limit = getattr(handler_class, "max_conversations", Handler.max_conversations)
+    if not conversation.enter(limit):
+        why = f"{handler_class.__name__}.max_conversations is {limit}, and so many run in this worker"
+        raise Refused("conversations", _busy("as many WebSockets are open as may be"), why)
+    if getattr(handler_class, "runs", Handler.runs) == "functions":
+        conversation.spawn(handler_class.spawn, getattr(handler_class, "new_waiter", Handler.new_waiter))
 
 
 def take_place(limit: int | None) -> None:
@@ -177,8 +217,11 @@ def server_may_refuse() -> Iterator[None]:
 
 
 @contextmanager
-def needing_descriptors() -> Iterator[None]:
-    """Around what opens descriptors for a connection.
+def needing(*resources: str) -> Iterator[None]:
+    """Around what opens descriptors, or starts threads, for a connection.
+
+    Args:
+        resources: what of these a lack is refused for: `"descriptors"`, `"threads"`.
 
     Raises:
         Refused: none is left.
@@ -186,15 +229,16 @@ def needing_descriptors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
+        reason = _RESOURCES.get(error.errno or 0)
+        if reason is None or reason not in resources:
             raise
-        busy = _busy("no descriptor is left for another WebSocket")
-        raise Refused("descriptors", busy, str(error.strerror)) from error
+        raise Refused(reason, _busy(f"no {reason} are left for another WebSocket"), str(error.strerror)) from error
 
 
-def unknown_path() -> Refused:
-    """No server is at the path of the request."""
-    return Refused("path", handshake.refuse(HTTPStatus.NOT_FOUND, "there is no WebSocket at this path"))
+def unknown_path(path: str | None) -> Refused:
+    """No server is at the path of the request, which is `None` if it is not UTF-8."""
+    answer = handshake.refuse(HTTPStatus.NOT_FOUND, "there is no WebSocket at this path")
+    return Refused("path", answer, "it is not UTF-8" if path is None else "no server of this application is there")
 
 
 def _full(limit: int) -> Refused:
@@ -215,3 +259,9 @@ def peer(environ: dict[str, Any], options: Options | None) -> str:
     if options is not None and options.trust_proxy:
         address = environ.get("HTTP_X_FORWARDED_FOR", address).split(",")[-1].strip()
     return handshake.quote(address) or "a Unix socket"
+
+
+def mount(environ: dict[str, Any]) -> str:
+    """Where the application of a request is among several (SCRIPT_NAME), for the log; empty for one that is alone."""
+    script_name: str = environ.get("SCRIPT_NAME", "")
+    return handshake.quote(script_name) if script_name else ""

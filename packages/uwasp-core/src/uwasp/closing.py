@@ -8,22 +8,33 @@ the lock.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from uwasp.incoming import Incoming
 from uwasp.options import Options
-from uwasp.protocol import OPEN, FrameProtocol, State
+from uwasp.protocol import OPEN, CloseCode, FrameProtocol, State
 
 if TYPE_CHECKING:
     from uwasp.listener import Timer
+    from uwasp.session import Session
 
 __all__ = ["Closing"]
 
+logger = logging.getLogger("uwasp.connection")
+
 # The client's close frame is answered after the replies to what came before it, if they are given this soon (seconds).
 CLOSE_ANSWER_DELAY = 0.1
+
+
+class Membership(Protocol):
+    """What a connection is in, and leaves when it ends."""
+
+    def leave(self, connection: Closing) -> object:
+        """Called once, in whatever thread or greenlet finds the connection's end, with no lock held. Must not wait."""
 
 
 class Closing(Incoming):
@@ -32,17 +43,42 @@ class Closing(Incoming):
     Attributes:
         closed_by: who or what ended it, in words for the log; empty while it is open.
         give_place_back: called once, when it ends; `None` if it took no place (see `uwasp.admission`).
+        memberships: what it is in, by `enter`; `None`: nothing so far, or nothing any more.
+        session: says when it ends at the latest; `None` if nothing does.
     """
 
-    __slots__ = ("_timer", "closed_by", "give_place_back")
+    __slots__ = ("_has_left", "_timer", "closed_by", "give_place_back", "memberships", "session")
 
     def __init__(self, fd: int, protocol: FrameProtocol, options: Options) -> None:
         super().__init__(fd, protocol, options)
         self._timer: Timer | None = None  # ends the patience with the peer, or with the server
         self.closed_by = ""
         self.give_place_back: Callable[[], None] | None = None
+        self.memberships: set[Membership] | None = None
+        self.session: Session | None = None
+        self._has_left = False
 
     # For any thread or greenlet
+
+    def enter(self, membership: Membership) -> bool:
+        """Have the connection leave it at its end: before `on_close`, or as soon as it is seen to be lost.
+
+        Returns:
+            False: it has ended; `leave` will not be called.
+        """
+        with self._lock:
+            if self._has_left:
+                return False
+            if self.memberships is None:
+                self.memberships = set()
+            self.memberships.add(membership)
+            return True
+
+    def exit(self, membership: Membership) -> None:
+        """It has left that already; if it was in it at all."""
+        with self._lock:
+            if self.memberships is not None:
+                self.memberships.discard(membership)
 
     def close(self, code: int, reason: str, by: str = "the server") -> None:
         """Begin the closing handshake, unless it has begun. See `uwasp.WebSocket.close`.
@@ -63,10 +99,31 @@ class Closing(Incoming):
             self._listener.wake()
         del dropped  # without the lock
 
+    def go_away(self, position: float = 0.0) -> None:
+        """Close it, unless it closes already, because this process ends (RFC 6455 §7.4.1).
+
+        Args:
+            position: when, as a part of its option `shutdown_spread`.
+        """
+        spread = self._options.shutdown_spread
+        if position and spread is not None:
+            self._listener.call_later(spread * position, self.go_away)
+        else:
+            self.close(CloseCode.GOING_AWAY, "", "the goodbye of its worker")
+
     def terminate(self, by: str = "the server") -> None:
         """Cut the connection; the listener finds it lost. See `uwasp.WebSocket.terminate`."""
         with self._lock:
             self._cut_locked(by)
+
+    def _too_slow(self, was_slow: bool) -> None:
+        """More waits for this client than a group waits for; `was_slow`: it is not the first time."""
+        self._listener.count_slow_member()
+        if not self._options.skip_slow_members:
+            self.close(CloseCode.TRY_AGAIN_LATER, "too slow", "uWASP, as too slow for a group")
+        if not was_slow:
+            done = "it does not get what does" if self._options.skip_slow_members else "closed with code 1013"
+            logger.warning("%s does not read as fast as its group is sent to: %s", self, done)
 
     # For the listener, and the consumer before `on_close`
 
@@ -89,10 +146,24 @@ class Closing(Incoming):
             self._end_locked(by)
             if self._timer is not None:
                 self._timer.cancel()
+            session, self.session = self.session, None
+            if session is not None:
+                session.end()
             self._listener.forget(self)  # type: ignore[arg-type]  # it is a Connection
             self.fd = -1
             self._socket.close()
             self._schedule_locked()
+        self._leave_memberships()
+
+    def _leave_memberships(self) -> None:
+        with self._lock:
+            self._has_left = True
+            memberships, self.memberships = self.memberships, None
+        for membership in memberships or ():
+            try:
+                membership.leave(self)
+            except Exception:
+                logger.exception("%s could not leave %r", self, membership)
 
     def _leave_place(self) -> None:
         give_back, self.give_place_back = self.give_place_back, None

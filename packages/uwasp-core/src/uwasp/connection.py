@@ -13,11 +13,12 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from uwasp.closing import Closing
-from uwasp.exceptions import ConnectionClosed
-from uwasp.handshake import quote
+from uwasp.conversations import Conversation
+from uwasp.events import Told
+from uwasp.exceptions import ConnectionClosed, Undecodable
 from uwasp.incoming import SLICE, SLICE_IS_OVER, Event
 from uwasp.outgoing import CORKED_TIME
 from uwasp.protocol import OPEN, CloseCode, FrameProtocol, State
@@ -38,6 +39,19 @@ _numbers = itertools.count(1)
 OF_THE_SERVER = (Exception, SystemExit, KeyboardInterrupt)
 
 
+class Observer(Protocol):
+    """Is told what becomes of a connection's server, as a test wants to know. What is called must not wait."""
+
+    def failed(self, error: BaseException) -> object:
+        """The server has raised an error. Called in whatever runs the server, before the connection is closed."""
+
+    def receives(self) -> object:
+        """The server, which is a function, is about to receive a message."""
+
+    def done(self) -> object:
+        """The server's last event is over, or it has returned if it is a function: nothing of it runs any more."""
+
+
 class Connection(Closing):
     """A connection after its handshake.
 
@@ -46,39 +60,68 @@ class Connection(Closing):
         protocol: its frames, fresh.
         options: its limits and times.
         peer: the client's address, for the log.
-        path: the path that it asked for, for the log.
+        place: the path that it asked for, quoted, for the log.
+        route: the path that its server has, or the pattern, quoted, for the figures (default: the `place`).
 
     Attributes:
         open: messages can be sent: no close frame has been sent, and the connection is not lost.
         close_code: the code of the close frame that came first, from either side (RFC 6455 §7.4); 1006 if the
             connection was lost without one; `None` while there has been neither.
         close_reason: the reason that goes with it.
+        context: for its handler, to keep what belongs to it; `None` at first, and after `done`.
+        conversation: the `server`, if it is a `Conversation`: a function, which goes through the steps itself. Whoever
+            takes the connection out of `ready` calls its `wake`, as `consume` does.
         fd: the descriptor; -1 once it is closed.
         give_place_back: called once, when the connection ends; `None` if it took no place (see `uwasp.admission`).
+        memberships: what it is in, and leaves when it ends; see `enter`.
+        session: says when it ends at the latest; `None` if nothing does.
         number: tells it from the other connections of this process, in the log.
+        route: as given.
+        observer: is told what becomes of its server; `None`: nobody wants to know.
         server: the user's object that its events are for; `None` after `done`.
         messages_in, messages_out, bytes_in, bytes_out: what has gone over it; bytes on the wire, after the handshake.
     """
 
-    __slots__ = ("_is_fast", "_opened_at", "_path", "_peer", "_pinged", "server")
+    __slots__ = (
+        "_event_began",
+        "_is_fast",
+        "_opened_at",
+        "_peer",
+        "_pinged",
+        "_place",
+        "context",
+        "conversation",
+        "observer",
+        "route",
+        "server",
+    )
 
-    def __init__(self, fd: int, protocol: FrameProtocol, options: Options, peer: str, path: str) -> None:
+    def __init__(
+        self, fd: int, protocol: FrameProtocol, options: Options, peer: str, place: str, route: str | None = None
+    ) -> None:
         super().__init__(fd, protocol, options)
         self.number = next(_numbers)
-        self.server: ServerInterface | None = None
+        self.server: Any = None
+        self.context: Any = None
+        self.conversation: Conversation | None = None
+        self.observer: Observer | None = None
         self._peer = peer
-        self._path = path
+        self._place = place
+        self.route = place if route is None else route
         self._opened_at: float | None = None  # when `on_open` became due, in seconds of `time.monotonic()`
         self._is_fast = False  # the server's last `on_message` was
+        self._event_began = 0.0  # of several that are corked, in seconds of `time.monotonic()`; 0 before the first
         self._pinged = 0.0  # when a ping was sent that nothing has answered yet; 0 for none
 
     def __str__(self) -> str:
-        return f"connection {self.number} of {self._peer} at {quote(self._path)}"
+        return f"connection {self.number} of {self._peer} at {self._place}"
 
-    def attach(self, listener: Listener, server: ServerInterface, new_lock: Callable[[], Any]) -> None:
+    def attach(self, listener: Listener, server: ServerInterface | Conversation, new_lock: Callable[[], Any]) -> None:
         """Called by the listener: what it and the consumers need."""
         self._listener = listener
         self.server = server
+        if isinstance(server, Conversation):
+            self.conversation = server
         self._lock = new_lock()
         self._deflate_lock = new_lock() if self._protocol.deflate is not None else None
         self._heard = time.monotonic()
@@ -88,6 +131,8 @@ class Connection(Closing):
         with self._lock:
             if self._protocol.state is State.FAILED and self._timer is None:  # it was failed before anything was read
                 self._client_has_ended_locked()
+            if self.session is not None:
+                self.session.begin(self._listener)
             self._schedule_locked()
 
     def abandon(self) -> None:
@@ -124,12 +169,16 @@ class Connection(Closing):
 
     # For a consumer
 
-    def begin(self) -> bool:
+    def begin(self, cork: bool = False) -> bool:
         """The first step of a consumer, which has taken this connection out of `ready`.
+
+        Args:
+            cork: whether `cork` may keep something back, as for `consume`.
 
         Returns:
             Whether the server's `on_open` is to be called now, before anything else.
         """
+        self._may_cork = cork
         self._slice_ends = 0.0
         if self._opened_at is not None:
             return False
@@ -137,27 +186,65 @@ class Connection(Closing):
         logger.info("%s is open", self)
         return True
 
+    def cork(self) -> None:
+        """Before each event of several: as long as the server is fast, what it sends is kept back, to go with what it
+        sends next. `send_corked` comes after the last; and `uncork`, if the consumer is suspended in between.
+        """
+        now = time.monotonic()
+        if self._event_began:
+            self._is_fast = now - self._event_began < CORKED_TIME
+        self._event_began = now
+        if self._corked is not None:
+            if now - self.corked_since >= CORKED_TIME:
+                self.flush_corked()
+        elif self._is_fast and self._may_cork:
+            self._corked = bytearray()
+            self.corked_since = now
+            self._listener.cork(self)
+
+    def send_corked(self) -> None:
+        """After the last of several events: send what is kept back."""
+        self._event_began = 0.0
+        if self._corked is not None:
+            self.flush_corked()
+
     def fail(self, error: BaseException) -> None:
         """The server raised an exception out of `on_open` or of an event: say so, and close this connection.
 
         That another connection is closed, to which it tried to send, is not its own end: it is logged, and it goes on.
+        That a message cannot be decoded is the client's fault, and closes with 1007.
         """
-        name = type(self.server).__name__
+        server = self.server.__class__.__name__  # not `type`: something may stand for it
+        name = server if self.conversation is None else self.conversation.name
+        if isinstance(error, Undecodable):
+            server_logger.info("%s sent what %s cannot decode: %s", self, name, error)
+            self.close(error.code, error.reason, "a fault of the client's")
+            return
         if isinstance(error, ConnectionClosed) and error.id not in (None, self.number):
             server_logger.warning("%s for %s did not get on: %s; its own goes on", name, self, error, exc_info=error)
             return
         if isinstance(error, ConnectionClosed) and not self.open:
             server_logger.debug("%s tried to send on the closed %s", name, self)
         else:
+            self.tell_failed(error)
             server_logger.error("error in %s, closing %s with code 1011", name, self, exc_info=error)
         self.close(CloseCode.INTERNAL_ERROR, "internal error", "an error in the server")
 
     def done(self, error: BaseException | None = None) -> None:
         """The last step: the server's `on_close` has returned, or raised an `error`, which is logged."""
-        server, self.server = self.server, None
+        server, self.server, self.conversation = self.server, None, None
+        self.context = None
         if error is not None:
-            server_logger.error("error in on_close of %s for %s", type(server).__name__, self, exc_info=error)
+            server_logger.error("error in on_close of %s for %s", server.__class__.__name__, self, exc_info=error)
+            self.tell_failed(error)
         self._listener.count_served()
+        if self.observer is not None:
+            self.observer.done()
+
+    def tell_failed(self, error: BaseException) -> None:
+        """The server has raised an error, on account of which the connection is to be closed, or out of `on_close`."""
+        if self.observer is not None:
+            self.observer.failed(error)
 
     def consume(self, cork: bool = False) -> bool:
         """All steps, with the server's methods called in between: for a scheduler that has them called here and now.
@@ -174,23 +261,24 @@ class Connection(Closing):
             BaseException: what a server raised that is for the consumer and not about the server, such as gevent's
                 `GreenletExit`. The connection is closed, and `on_close` was called.
         """
+        if self.conversation is not None:
+            self.conversation.wake()
+            return False
         server = self.server
-        assert server is not None
         foreign = None
         self._may_cork = cork
         self._slice_ends = 0.0
-        if self._opened_at is None and self.begin():
+        if self._opened_at is None and self.begin(cork):
             try:
                 server.on_open()
             except BaseException as error:
                 foreign = self._failed(error)
-        on_message = server.on_message
         while events := self.take():
-            if len(events) > 1:
-                foreign = self._consume_several(events, on_message) or foreign
+            if len(events) > 1 or self._telling:
+                foreign = self._consume_several(events, server) or foreign
                 continue
             try:
-                on_message(events[0])
+                server.on_message(events[0])
             except BaseException as error:
                 foreign = self._failed(error) or foreign
         if events is None:
@@ -199,7 +287,13 @@ class Connection(Closing):
             raise foreign
         return events is SLICE_IS_OVER
 
-    def _consume_several(self, events: list[Event], on_message: Callable[[Event], None]) -> BaseException | None:
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Told):
+            event.tell(self.server)
+        else:
+            self.server.on_message(event)
+
+    def _consume_several(self, events: list[Event], server: ServerInterface) -> BaseException | None:
         """Until the slice is over. As long as the server is fast, and it may be, its answers are kept back together."""
         monotonic = time.monotonic
         before = monotonic()
@@ -207,6 +301,7 @@ class Connection(Closing):
             self._slice_ends = before + SLICE
         slice_ends = self._slice_ends
         foreign = None
+        telling, self._telling = self._telling, False
         following = iter(events)
         try:
             for event in following:
@@ -214,7 +309,10 @@ class Connection(Closing):
                     self._corked = bytearray()
                     self.corked_since = before
                     self._listener.cork(self)
-                on_message(event)
+                if telling:
+                    self._on_event(event)
+                else:
+                    server.on_message(event)
                 now = monotonic()
                 self._is_fast = now - before < CORKED_TIME
                 if self._corked is not None and now - self.corked_since >= CORKED_TIME:
@@ -249,6 +347,7 @@ class Connection(Closing):
     def _ended(self) -> None:
         """Before `on_close`: what came before the client's close frame has been seen, so it is answered now."""
         self.answer_close()
+        self._leave_memberships()
         logger.info(
             "%s is closed with %s %a by %s, after %.1f s with %d messages from the client and %d to it",
             self,

@@ -6,10 +6,26 @@ import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
-__all__ = ["ConfigurationError", "ConnectionClosed", "HandlerNotFound", "Refusal", "UwaspError"]
+__all__ = ["ConfigurationError", "ConnectionClosed", "HandlerNotFound", "Refusal", "Undecodable", "UwaspError"]
 
+
+LONGEST_FAULT = 200  # characters of what a codec had to say
 
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
+_OWN = ("connection", "content-length", "transfer-encoding", "upgrade")  # headers that a handshake's answer has
+
+
+def check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    """Whether an answer of ours may have further headers.
+
+    Raises:
+        ValueError: there is a character in one that could end it, or it is one that uWASP sets itself.
+    """
+    for name, value in headers:
+        if not (_TOKEN.fullmatch(name) and value.isascii() and value.isprintable()):
+            raise ValueError(f"a header has a token for a name and printable ASCII in it, not {name!r}: {value!r}")
+        if name.lower() in _OWN or name.lower().startswith("sec-websocket-"):
+            raise ValueError(f"{name} is set by uWASP")
 
 
 class UwaspError(Exception):
@@ -45,6 +61,28 @@ class ConnectionClosed(UwaspError):
         return f"{which} is closed (code {self.code}{f', reason {self.reason!r}' if self.reason else ''})"
 
 
+class Undecodable(UwaspError):
+    """A message is nothing that the codec of its server can decode: the client's fault, not the server's.
+
+    Args:
+        error: what the codec raised.
+
+    Attributes:
+        code: what the connection is closed with: 1007 (RFC 6455 §7.4.1).
+        reason: the close reason that goes with it. What the codec had to say is for the log alone.
+    """
+
+    code = 1007
+    reason = "a message that this server cannot decode"
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+    def __str__(self) -> str:
+        return f"{type(self.error).__name__}: {ascii(str(self.error))[1:-1][:LONGEST_FAULT]}"  # with what a client sent
+
+
 class Refusal(UwaspError):
     """Raised by a server class's `authorize`: there is no WebSocket for this request.
 
@@ -62,11 +100,7 @@ class Refusal(UwaspError):
         self.headers = list(headers)
         if not 300 <= status <= 599:
             raise ValueError(f"a refusal has a status from 300 to 599, not {status!r}")
-        for name, value in self.headers:
-            if not (_TOKEN.fullmatch(name) and value.isascii() and value.isprintable()):
-                raise ValueError(f"a header has a token for a name and printable ASCII in it, not {name!r}: {value!r}")
-            if name.lower() in ("content-length", "transfer-encoding"):
-                raise ValueError(f"{name} is set by uWASP")
+        check_headers(self.headers)
         self.status = HTTPStatus(status)
         self.body = body or self.status.phrase
         super().__init__(f"{status} {self.body}")

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from uwasp import admission, signals, takeover
+from uwasp import admission, conversations, native, siblings, signals, takeover
 
 if TYPE_CHECKING:
     from uwasp.listener import Listener, Waiter
 
-__all__ = ["arrange"]
+__all__ = ["afterwards", "arrange", "beforehand"]
 
 logger = logging.getLogger("uwasp.goodbye")
 
@@ -30,8 +30,12 @@ logger = logging.getLogger("uwasp.goodbye")
 HANDSHAKE_PATIENCE = 0.2
 # How often a worker looks whether uWSGI wants to be rid of it, in seconds; uWSGI's master looks as often.
 CHEAPER_PERIOD = 1.0
+MOST_NAMED = 10  # conversations that hang, in the log
 
 _goodbyes: dict[int, _Goodbye] = {}  # by process: one that was forked has its own
+_beforehand: dict[int, list[Callable[[], object]]] = {}  # by process
+_afterwards: dict[int, list[Callable[[], object]]] = {}  # by process
+_hearing: set[int] = set()  # processes that hear of a stop before uWSGI does
 _lock = threading.Lock()
 
 
@@ -57,9 +61,77 @@ def arrange(
         goodbye = _goodbyes.setdefault(os.getpid(), _Goodbye(new_event))
     goodbye.attend(listener, new_event())
     if start_thread is not None:
-        goodbye.hear_stops(start_thread)
-    takeover.at_exit(goodbye.say)  # once more: called first, being the last to be added
+        _hear_stops(start_thread)
+    takeover.at_exit(_end)  # once more: called first, being the last to be added
     _leave_when_due(listener)
+
+
+def beforehand(action: Callable[[], object]) -> None:
+    """Have `action` called when this worker ends, before it parts from any client. It may wait, not for long.
+
+    It is called more than once, and from more than one thread or greenlet, as uWSGI calls `uwsgi.atexit`; each is to
+    come back when what is to be done is done. Call this when uWSGI's signals `are_the_workers`.
+    """
+    _beforehand.setdefault(os.getpid(), []).append(action)
+    if takeover.loop() is None:  # other loops hear signals by themselves
+        _hear_stops(native.start_thread)
+    takeover.at_exit(_end)
+
+
+def afterwards(action: Callable[[], object]) -> None:
+    """Have `action` called when this worker ends, once it has parted from all clients. It may wait, not for long."""
+    with _lock:
+        _afterwards.setdefault(os.getpid(), []).append(action)
+    takeover.at_exit(_end)
+
+
+def _end() -> None:
+    """This worker ends. Called more than once, and from more than one thread or greenlet."""
+    for action in list(_beforehand.get(os.getpid(), ())):
+        _do(action)
+    goodbye = _goodbyes.get(os.getpid())
+    if goodbye is not None:
+        goodbye.say()
+    for action in _afterwards.pop(os.getpid(), ()):
+        _do(action)
+
+
+def _do(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except Exception:
+        logger.exception("%r failed, which was to be done at the end", action)
+
+
+def _hear_stops(start_thread: Callable[[Callable[[], None]], object]) -> None:
+    """Have all that is to be done at the end done before uWSGI hears of a stop. Once in a process."""
+    if not takeover.running_under_uwsgi():  # a process of somebody else's, who hears of a stop in his own way
+        return
+    process = os.getpid()
+    with _lock:
+        if process in _hearing:
+            return
+        _hearing.add(process)
+    # Before the first client can be there: one that comes is heard a moment later.
+    stops = signals.StopSignals(with_reloads=takeover.forgets_at_reloads())
+    try:
+        start_thread(lambda: _before_a_stop(stops))
+    except RuntimeError as error:
+        logger.error("clients will not be told of a stop while HTTP requests run: %s", error)
+        stops.release()
+        _hearing.discard(process)
+
+
+def _before_a_stop(stops: signals.StopSignals) -> None:
+    threading.current_thread().name = "uwasp-stop"
+    signals.block_all()
+    while True:
+        stops.wait()
+        try:
+            _end()
+        except Exception:
+            logger.exception("the goodbye failed")
+        stops.hand_on()
 
 
 class _Goodbye:
@@ -73,7 +145,6 @@ class _Goodbye:
         self._new_event = new_event
         self._lock = threading.Lock()
         self._listeners: list[tuple[Listener, Waiter]] = []  # each with what is set when nobody is left
-        self._hears_stops = False
         self._ends: float | None = None  # since it began: when patience does, in seconds of `time.monotonic()`
         self._has_given_up = False
         self._is_over = False
@@ -85,31 +156,6 @@ class _Goodbye:
             has_begun = self._ends is not None
         if has_begun:
             listener.shut_down(done)
-
-    def hear_stops(self, start_thread: Callable[[Callable[[], None]], object]) -> None:
-        """Say it before uWSGI hears of a stop."""
-        with self._lock:
-            if self._hears_stops:
-                return
-            self._hears_stops = True
-        stops = signals.StopSignals()  # before the first client can be there: one that comes is heard a moment later
-        try:
-            start_thread(lambda: self._before_a_stop(stops))
-        except RuntimeError as error:
-            logger.error("clients will not be told of a stop while HTTP requests run: %s", error)
-            stops.release()
-            self._hears_stops = False
-
-    def _before_a_stop(self, stops: signals.StopSignals) -> None:
-        threading.current_thread().name = "uwasp-stop"
-        signals.block_all()
-        while True:
-            stops.wait()
-            try:
-                self.say()
-            except Exception:
-                logger.exception("the goodbye failed")
-            stops.hand_on()
 
     def say(self) -> None:
         """Part from all clients; come back when that is done, or has had its time. From any thread or greenlet.
@@ -125,6 +171,8 @@ class _Goodbye:
             self._has_given_up = True
             still_open = sum(len(listener) for listener, _ in self._listeners)
             logger.warning("shut down after %s s, with %d connections still open", self._timeout(), still_open)
+            for hanging in conversations.running()[:MOST_NAMED]:
+                logger.warning("still running: %s", hanging)
         self._wait_for_handshakes()  # one that came meanwhile is told as soon as it is over
         self._is_over = True
 
@@ -135,8 +183,9 @@ class _Goodbye:
                 return
             self._ends = time.monotonic() + self._timeout()
         self._warn_of_their_return()
+        siblings.announce_end()
         for listener, done in self._listeners:
-            listener.shut_down(done)
+            listener.shut_down(done, siblings.stay)
 
     def _timeout(self) -> float:
         return max(listener.shutdown_timeout() for listener, _ in self._listeners)
@@ -179,9 +228,8 @@ def _leave_when_due(listener: Listener) -> None:
     def look() -> None:
         if takeover.is_exiting() and not is_gevent:  # a single thread did hear; SIGHUP now would cut the goodbye short
             return
-        worker = takeover.worker()
         # uWSGI counts full seconds. It comes first, and says so in its log.
-        if worker["status"] != b"cheap" and time.time() - worker["last_spawn"] <= lifetime + 2:
+        if not takeover.is_cheaped() and time.time() - takeover.worker()["last_spawn"] <= lifetime + 2:
             listener.call_later(CHEAPER_PERIOD, look)
         elif is_gevent:  # SIGHUP is uWSGI's own way to end gracefully
             os.kill(os.getpid(), signal.SIGHUP)

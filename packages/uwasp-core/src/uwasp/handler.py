@@ -6,6 +6,7 @@ methods are called. It does so on the pieces of `uwasp.listener`. The core knows
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
@@ -15,6 +16,8 @@ from uwasp.exceptions import ConfigurationError, HandlerNotFound
 from uwasp.websocket import WebSocket
 
 if TYPE_CHECKING:
+    from uwasp.conversations import Conversation
+    from uwasp.listener import Waiter
     from uwasp.server import ServerInterface
 
 __all__ = ["ENTRY_POINT_GROUP", "Handler", "find_handler"]
@@ -22,7 +25,7 @@ __all__ = ["ENTRY_POINT_GROUP", "Handler", "find_handler"]
 ENTRY_POINT_GROUP = "uwasp.handlers"
 
 # The handlers that we publish, for the error message only: name in the group -> distribution.
-PUBLISHED = {"threads": "uwasp-threads", "gevent": "uwasp-gevent"}
+PUBLISHED = {"threads": "uwasp-threads", "gevent": "uwasp-gevent", "asyncio": "uwasp-asyncio"}
 
 RUNS = ("functions", "coroutines")
 
@@ -32,19 +35,22 @@ class Handler(ABC):
 
     Args:
         ws: the connection. It is not open before `handle` is called.
-        server: the user's server object for it.
+        server: the user's server object for it; a `uwasp.conversations.Conversation`, if the server is a function.
 
     Attributes:
         websocket_class: what the middleware makes for each connection and gives to its server (default: `WebSocket`).
-        runs: which events it can run: `"functions"` (the default) or `"coroutines"`, those of servers whose
-            `on_open`, `on_message` and `on_close` are `async def`. Servers with the others are refused when the
-            application is loaded. `authorize` is a plain function under each.
+        runs: which events it can run: `"functions"` (the default) alone; or `"coroutines"` too, where methods of
+            servers, `on_open` to `on_close`, may be `async def`: what they return is awaited, if it can be. Servers
+            that it cannot run are refused when the application is loaded. `authorize` is a plain function under each.
+        max_conversations: so many servers that are functions may run in a process at a time (default: 256); further
+            ones get 503.
     """
 
     websocket_class: ClassVar[type[WebSocket]] = WebSocket
     runs: ClassVar[str] = "functions"
+    max_conversations: ClassVar[int] = 256
 
-    def __init__(self, ws: WebSocket, server: ServerInterface) -> None:
+    def __init__(self, ws: WebSocket, server: ServerInterface | Conversation) -> None:
         self.ws = ws
         self.server = server
 
@@ -64,6 +70,15 @@ class Handler(ABC):
             NotImplementedError: this handler does not say how.
         """
         raise NotImplementedError(f"{cls.__name__} has no spawn: it does not say how to start something beside")
+
+    @classmethod
+    def new_waiter(cls) -> Waiter | None:
+        """What the calling thread or greenlet waits with for something that another thread tells.
+
+        Returns:
+            `threading.Event`, or what your loop has instead; `None` where the caller must not wait.
+        """
+        return threading.Event()
 
     @classmethod  # noqa: B027 - a handler need not do anything
     def before_release(cls, fd: int) -> None:
@@ -136,6 +151,12 @@ def check_handler_class(handler_class: Any, called: str) -> type[Handler]:
     if not (isinstance(websocket_class, type) and issubclass(websocket_class, WebSocket)):
         raise ConfigurationError(f"{called}: websocket_class derives from WebSocket; {websocket_class!r} does not")
     return handler_class
+
+
+def can_spawn(handler_class: Any) -> bool:
+    """Whether a handler says how to start something beside."""
+    spawn = getattr(handler_class, "spawn", Handler.spawn)
+    return getattr(spawn, "__func__", spawn) is not vars(Handler)["spawn"].__func__
 
 
 def _distribution(entry: EntryPoint) -> str:

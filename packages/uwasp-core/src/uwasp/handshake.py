@@ -32,6 +32,8 @@ _HTTP_1_1_OR_HIGHER = re.compile(r"HTTP/1\.[1-9]")  # HTTP/2 has no Upgrade head
 _HOST = re.compile(r"[-0-9A-Za-z._~%!$&'()*+,;=:\[\]]+")  # a host and a port, by the characters of RFC 3986 §3.2.2
 MOST_QUOTED = 200  # characters of what a client sent
 
+_TO_UPGRADE = (("Upgrade", "websocket"), ("Connection", "Upgrade"))  # of a 426: RFC 9110 §15.5.22
+
 _HANDSHAKE_HEADERS = (
     "Connection",
     "Upgrade",
@@ -87,9 +89,11 @@ def answer(environ: dict[str, Any], protocols: Sequence[str] = (), compression: 
         compression: how to compress, for clients that offer it (default: not at all).
 
     Returns:
-        The answer: 101; or 400 for a request that RFC 6455 §4.2.1 does not allow; or 426 for another version of the
-        protocol than 13 (§4.4).
+        The answer: 101; or 400 for a request that RFC 6455 §4.2.1 does not allow; or 426 for one that asks for no
+        WebSocket, or for another version of the protocol than 13 (§4.4).
     """
+    if not environ.get("HTTP_UPGRADE"):
+        return refuse(HTTPStatus.UPGRADE_REQUIRED, "there is a WebSocket here, and nothing else", *_TO_UPGRADE)
     if environ["REQUEST_METHOD"] != "GET":
         method = quote(environ["REQUEST_METHOD"])
         return refuse(HTTPStatus.BAD_REQUEST, f"a WebSocket is asked for with GET, not '{method}'")
@@ -105,8 +109,7 @@ def answer(environ: dict[str, Any], protocols: Sequence[str] = (), compression: 
             HTTPStatus.UPGRADE_REQUIRED,
             f"WebSocket version '{quote(version)}' is not spoken here; {VERSION} is",
             ("Sec-WebSocket-Version", VERSION),
-            ("Upgrade", "websocket"),  # RFC 9110 §15.5.22
-            ("Connection", "Upgrade"),
+            *_TO_UPGRADE,
         )
     rules = _rules(protocols, compression)
     try:

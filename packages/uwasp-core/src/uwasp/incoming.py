@@ -5,21 +5,23 @@ The *listener* calls `receive` when the socket is readable. A *consumer*, one at
 is full nothing is read, so that TCP slows the client down. As in `uwasp.outgoing`, `_locked` in a name means that the
 caller holds the lock.
 
-An *event* is what a server is told in its turn: today each is a message, a `str` or `bytes`.
+An *event* is what a server is told in its turn: a message, which is a `str` or `bytes`, or one of `uwasp.events`.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
+from uwasp.events import Told
 from uwasp.options import Options
 from uwasp.outgoing import Outgoing
 from uwasp.protocol import OPEN, FrameProtocol
 
 __all__ = ["Event", "Incoming"]
 
-Event = str | bytes
+Event = str | bytes | Told
 
 READ_SIZE = 2**16  # bytes
 LARGE_READ_SIZE = 2**18  # bytes; of a frame of which so much is still to come
@@ -27,6 +29,7 @@ LARGE_READ_SIZE = 2**18  # bytes; of a frame of which so much is still to come
 COMPRESSED_READ_SIZE = 2**12  # bytes
 # For how long a consumer stays with one connection, in seconds; then it is the turn of the others that are ready.
 SLICE = 0.001
+NONE_MISSED: Any = frozenset()
 # What `take` returns then: an empty list like any other, for whoever does not care.
 SLICE_IS_OVER: list[Event] = []
 
@@ -43,8 +46,11 @@ class Incoming(Outgoing):
         "_heard",
         "_inbox",
         "_is_crowded",
+        "_missed",
         "_queued",
         "_slice_ends",
+        "_telling",
+        "_told",
         "bytes_in",
         "messages_in",
     )
@@ -55,7 +61,10 @@ class Incoming(Outgoing):
         self.messages_in = self.bytes_in = 0
         self._inbox: list[Event] | None = None  # what no consumer has taken yet
         self._batch: list[Event] | None = None  # what a consumer has taken, seen or not
-        self._queued = 0  # bytes that were read for the messages in the inbox
+        self._queued = 0  # bytes that were read for the messages in the inbox, and what else counts
+        self._told = 0  # events in the inbox that are no messages
+        self._telling = False  # what was taken last may have such among it; `consume` looks
+        self._missed: set[Any] = NONE_MISSED  # groups of which it waits there that something was lost
         self._is_crowded = False  # the inbox is full, and some of it had been put back
         self._busy = False  # in the listener's `ready`, or with a consumer
         self._heard = 0.0  # when something came last, in seconds of `time.monotonic()`
@@ -63,9 +72,40 @@ class Incoming(Outgoing):
 
     @property
     def queued_messages(self) -> int:
-        """The messages that wait for the server, of those that have been looked at."""
+        """The messages, and what else, that wait for the server, of those that have been looked at."""
         inbox = self._inbox
         return 0 if inbox is None else len(inbox)
+
+    # For any thread or greenlet
+
+    def tell(self, event: Told) -> bool:
+        """Have the server told, in its turn. Never waits. Where the connection is over, there is nobody to tell.
+
+        Returns:
+            False: `max_queue` such events wait already, and this one is lost. The server is told so, once for each
+            group, when it has been told those.
+        """
+        with self._lock:
+            if self._protocol.state is not OPEN:
+                return True
+            has_room = self._told < self._options.max_queue
+            if has_room:
+                self._missed = NONE_MISSED
+            elif event.group in self._missed:
+                return False
+            else:
+                self._missed |= {event.group}
+                event = Told("on_missed", event.group)
+            if self._inbox is None:
+                self._inbox = [event]
+            else:
+                self._inbox.append(event)
+            self._told += 1
+            self._queued += len(event)
+            scheduled = self._schedule_locked()
+        if scheduled:
+            self._listener.wake()
+        return has_room
 
     # For the listener
 
@@ -77,7 +117,9 @@ class Incoming(Outgoing):
         """
         protocol = self._protocol
         if self._inbox is not None and not hung_up and self._is_full():
-            self._pause()
+            with self._lock:
+                if self._is_full():  # it still is
+                    self._pause_locked()
             return
         try:
             if protocol.deflate is not None:
@@ -110,13 +152,6 @@ class Incoming(Outgoing):
         """Nothing can be read any more: the stream has ended, or an error says why."""
         self._lost("the end of the stream, from the client or a proxy" if error is None else f"the kernel ({error})")
 
-    def _pause(self) -> None:
-        """Read no more until a consumer has taken what is in the inbox."""
-        with self._lock:
-            if self._is_full() and not self._paused:
-                self._paused = True
-                self._watch_locked()
-
     # For a consumer
 
     def take(self) -> list[Event] | None:
@@ -126,9 +161,9 @@ class Incoming(Outgoing):
         be waiting for their turn.
 
         Returns:
-            A list, which the consumer goes through from its beginning to its end and leaves as it is; it becomes empty
-            when the server closes the connection. An empty one: nothing for now, and the connection is given back; it
-            comes into `ready` again. `None`: that was the end, and `on_close` is due.
+            A list, which the consumer goes through from its beginning to its end and leaves as it is; nothing follows
+            in it any more once the server closes the connection. An empty one: nothing for now, and the connection is
+            given back; it comes into `ready` again. `None`: that was the end, and `on_close` is due.
         """
         if self._inbox and self._batch is not None:  # it is not the first since `begin`
             now = time.monotonic()
@@ -144,6 +179,9 @@ class Incoming(Outgoing):
                 self._read_on_locked()
                 self._batch = events = self._inbox
             if events:
+                if self._told:
+                    self._told = 0
+                    self._telling = True
                 if self._paused or self._protocol.unread is not None:
                     self._empty_full_inbox_locked()
                 else:
@@ -174,11 +212,10 @@ class Incoming(Outgoing):
             if self._batch:  # else the server has closed the connection, and sees none of them
                 self._inbox = rest + self._inbox if self._inbox else rest
                 self._queued += sum(map(len, rest))
+                self._told += sum(isinstance(event, Told) for event in rest)
                 if self._is_full():
                     self._is_crowded = True
-                    if not self._paused:
-                        self._paused = True
-                        self._watch_locked()
+                    self._pause_locked()
 
     # The caller holds the lock
 
@@ -198,7 +235,7 @@ class Incoming(Outgoing):
         inbox = self._inbox
         if most is None and (inbox or messages):
             most = max(0, protocol.max_messages - len(inbox or ()) - len(messages or ()))
-        found = protocol.receive(data, most)
+        found: list[Event] = protocol.receive(data, most)  # type: ignore[assignment]  # a list that nobody else has
         if messages:
             found = messages + found
         if protocol.replies:
@@ -217,6 +254,12 @@ class Incoming(Outgoing):
                 self._listener.ready.append(self)  # type: ignore[arg-type]  # it is a Connection
         if protocol.state is not before:
             self._client_has_ended_locked()
+
+    def _pause_locked(self) -> None:
+        """Read no more until a consumer has taken what is in the inbox."""
+        if not self._paused:
+            self._paused = True
+            self._watch_locked()
 
     def _empty_full_inbox_locked(self) -> None:
         """All of it is taken at once. Others may come instead, unless it was full with what had been put back among it:
@@ -256,11 +299,14 @@ class Incoming(Outgoing):
     def _drop_events_locked(self) -> tuple[list[Event] | None, list[Event]]:
         """The server sees none of what it has not seen yet. Returned is what is to be let go of without the lock."""
         inbox, self._inbox = self._inbox, None
-        batch = self._batch
+        self._told = 0
+        batch, self._batch = self._batch, None
         if batch is None:
             return inbox, []
-        dropped = batch[:]
-        batch.clear()
+        # Not the first: where another thread closes, the consumer has just been given it, or is about to be. An empty
+        # list would tell it that the connection was given back.
+        dropped = batch[1:]
+        del batch[1:]
         return inbox, dropped
 
     # How a connection ends, in `uwasp.closing` and `uwasp.connection`

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uwasp import metrics
 from uwasp.connection import Connection
 from uwasp.poller import READABLE, WRITABLE, Poller, new_poller
-from uwasp.protocol import CloseCode
 from uwasp.statistics import Totals, add_listener
 
 if TYPE_CHECKING:
+    from uwasp.conversations import Conversation
     from uwasp.options import Options
     from uwasp.server import ServerInterface
     from uwasp.websocket import WebSocket
@@ -35,7 +35,6 @@ __all__ = ["Listener", "Timer", "Waiter"]
 
 logger = logging.getLogger("uwasp.listener")
 
-GOODBYE = "the goodbye of its worker"  # who closes, in the log
 # How often the connections are looked through for silent ones, in seconds; oftener where their options ask for that.
 KEEPALIVE_PERIOD = 1.0
 # glibc gives memory back to the kernel as soon as a little lies unused at the end, and a worker that echoes messages of
@@ -49,6 +48,8 @@ LONGEST_WAIT = 3600.0
 FEW_TIMERS = 64
 # How often a listener that fails again and again says so, in seconds.
 FAILURE_PERIOD = 1.0
+# How often a listener that tells its connections one after the other to go looks whether it still may, in seconds.
+SPREAD_PERIOD = 0.1
 HUNG_UP = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
 
@@ -156,7 +157,7 @@ class Listener:
             self._publish()
         add_listener(self)
 
-    def add(self, ws: WebSocket, server: ServerInterface) -> None:
+    def add(self, ws: WebSocket, server: ServerInterface | Conversation) -> None:
         """Deliver the events of an open connection to `server`, from now on. From any thread or greenlet.
 
         Raises:
@@ -168,11 +169,12 @@ class Listener:
             self._serving += 1
             self._shutdown_timeout = max(self._shutdown_timeout, ws.options.shutdown_timeout)
             self.totals.opened += 1
+            self.totals.count_opened(connection.route)
         connection.attach(self, server, self._new_lock)
         self._connections[connection.fd] = connection
         connection.start()
         if self._goodbye is not None:
-            connection.close(CloseCode.GOING_AWAY, "", GOODBYE)
+            connection.go_away()
         self._keep_alive_as_often_as(ws.options)
         self.wake()
 
@@ -181,8 +183,7 @@ class Listener:
         self._connections.pop(connection.fd, None)
         self.poller.unregister(connection.fd)
         self.totals.closed[connection.close_code or 0] += 1
-        for name in self.totals.traffic:
-            self.totals.traffic[name] += getattr(connection, name)
+        self.totals.count_traffic(connection)
         self._look_for_the_end()
 
     def count_served(self) -> None:
@@ -191,21 +192,39 @@ class Listener:
             self._serving -= 1
         self._look_for_the_end()
 
+    def count_slow_member(self) -> None:
+        """For a connection that was too slow for a message to its group. From any thread or greenlet."""
+        with self._serving_lock:
+            self.totals.slow_members += 1
+
     def connections(self) -> list[Connection]:
         """The connections whose descriptor is open."""
         return list(self._connections.values())
 
-    def shut_down(self, done: Waiter) -> None:
+    def shut_down(self, done: Waiter, may_spread: Callable[[], bool] = bool) -> None:
         """Close all connections with 1001, "going away", for a process that is about to end (RFC 6455 §7.4.1).
 
         Args:
             done: is set when every client has parted and every `on_close` has returned. `poll` and the consumers
                 have to go on until then, or until patience ends.
+            may_spread: whether each may be closed at a time of its own within its option `shutdown_spread` (default:
+                no). Once it returns no, the others are closed too. It must not wait.
         """
         self._goodbye = done
-        for connection in self.connections():
-            connection.close(CloseCode.GOING_AWAY, "", GOODBYE)
+        connections = self.connections()
+        if may_spread():
+            for number, connection in enumerate(connections):
+                connection.go_away(number / len(connections))
+        self._go_on_spreading(may_spread)
         self._look_for_the_end()
+
+    def _go_on_spreading(self, may_spread: Callable[[], bool]) -> None:
+        if may_spread():
+            if self._connections:
+                self.call_later(SPREAD_PERIOD, lambda: self._go_on_spreading(may_spread))
+        else:
+            for connection in self.connections():
+                connection.go_away()
 
     def _look_for_the_end(self) -> None:
         if self._goodbye is not None and not self._connections and not self._serving:

@@ -2,12 +2,15 @@
 
 Gauges go down again: a worker takes back what it has added to them when it ends. One that is killed cannot, so each
 keeps account of it in a file, and the worker that comes in its place takes it back. Not in memory that workers share:
-with --lazy-apps nothing of ours runs before they are forked.
+with --lazy-apps nothing of ours runs before they are forked. Where a whole uWSGI was killed no worker comes; its files
+are removed by the next uWSGI that begins.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import logging
 import mmap
 import os
@@ -32,7 +35,8 @@ GAUGES = ("open", "queued_in", "queued_out")
 
 def are_wanted() -> bool:
     """Whether the operator has registered one of those that a listener has."""
-    return any(takeover.has_metric(f"uwasp.{name}") for name in (*GAUGES, "opened", "closed", *statistics.COUNTED))
+    names = (*GAUGES, "opened", "closed", "slow_members", *statistics.COUNTED)
+    return any(takeover.has_metric(f"uwasp.{name}") for name in names)
 
 
 def take_back_in_each_worker() -> None:
@@ -106,6 +110,7 @@ class _Account:
             path = os.path.join(tempfile.gettempdir(), f"uwasp-gauges-{os.geteuid()}-{slot}")
             self._kept = self._open(path)
             self._path = path
+            _remove_abandoned(path)
         except OSError as error:
             logger.warning("a worker that is killed will leave its gauges wrong, without account of them: %s", error)
             return
@@ -114,10 +119,12 @@ class _Account:
             self.add(name, -left)
 
     def _open(self, path: str) -> mmap.mmap:
+        """The file in memory, and locked as long as it is: `mmap` has a duplicate of its descriptor."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(fd).st_uid != os.geteuid():  # in a folder where everybody may write
                 raise PermissionError(f"{path}, which belongs to somebody else")
+            fcntl.flock(fd, fcntl.LOCK_SH)  # shared: what the worker before has forked may live on
             os.ftruncate(fd, self._layout.size)
             return mmap.mmap(fd, self._layout.size)
         finally:
@@ -137,6 +144,37 @@ class _Account:
                     os.unlink(self._path)
 
 
+def _remove_abandoned(own: str) -> None:
+    """Remove the files, of those beside our own, from which no worker will take anything back.
+
+    Nobody has such a file locked, and the master that it names is gone. Either alone is not enough: a worker may just
+    have been killed and the next be about to come; and a master in another container that shares the folder, which has
+    other numbers for processes, cannot be seen.
+    """
+    prefix, master, started, _ = own.rsplit("-", 3)
+    for path in glob.glob(f"{glob.escape(prefix)}-*-*-*"):
+        _, its_master, its_start, _ = path.rsplit("-", 3)
+        if (its_master, its_start) == (master, started) or (its_master != master and _is_alive(its_master)):
+            continue
+        with contextlib.suppress(OSError):  # another worker was faster, or it is somebody else's
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(path)
+            finally:
+                os.close(fd)
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OverflowError, PermissionError):
+        return True
+    return True
+
+
 _accounts: dict[int, _Account] = {}
 _accounts_lock = threading.Lock()
 
@@ -146,4 +184,5 @@ def _account_of_this_process() -> _Account:
         account = _accounts.get(os.getpid())
         if account is None:
             account = _accounts[os.getpid()] = _Account(takeover.slot())
+            takeover.at_exit(account.close)  # also if there is never a listener
         return account

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from uwasp.compression import Deflate
 
-__all__ = ["Options"]
+__all__ = ["TIME", "GivenOptions", "Options", "is_time"]
 
 # Seconds. Sums of two times, in milliseconds, are to be what epoll and the clocks take (2**31 - 1, 24.8 days).
 LONGEST = 7 * 24 * 60 * 60
@@ -40,9 +40,15 @@ class Options:
         close_timeout: how many seconds the client has for its part of the closing handshake before it is cut
             (default: 10).
         shutdown_timeout: how many seconds a worker that ends gives its clients and servers to part (default: 2).
+        shutdown_spread: over how many seconds a worker tells its clients to go when it ends and another of its uWSGI
+            stays, at most `shutdown_timeout` (default: `None`, all at once).
         write_limit: once so many bytes wait to be sent to a client, `send` waits (default: 1 MiB).
         send_timeout: while `send` waits, a client that reads nothing for so many seconds is cut (default: 30; `None`:
             never).
+        slow_member: a client for which more bytes than this wait, when a message to a group that it is in is sent, is
+            too slow for the group (default: `None`, a quarter of `write_limit`). It is closed with 1013.
+        skip_slow_members: whether a client that is too slow for a group stays open, and does not get that message
+            (default: no).
         max_queue: while so many messages wait for the server, none are read from its client (default: 32).
         max_queue_size: the same in bytes (default: 1 MiB).
         max_connections: so many WebSockets may be open in a worker process; further ones get 503 (default: `None`,
@@ -65,8 +71,11 @@ class Options:
     ping_timeout: float | None = 20.0
     close_timeout: float = 10.0
     shutdown_timeout: float = 2.0
+    shutdown_spread: float | None = None
     write_limit: int = 2**20
     send_timeout: float | None = 30.0
+    slow_member: int | None = None
+    skip_slow_members: bool = False
     max_queue: int = 32
     max_queue_size: int = 2**20
     max_connections: int | None = None
@@ -76,16 +85,17 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("max_message_size", "max_fragments", "write_limit", "max_queue", "max_queue_size"):
             self._check(name, _is_count(getattr(self, name)), COUNT)
-        self._check(
-            "max_connections",
-            self.max_connections is None or _is_count(self.max_connections),
-            f"{COUNT}, or None",
-        )
+        for name in ("max_connections", "slow_member"):
+            value = getattr(self, name)
+            self._check(name, value is None or _is_count(value), f"{COUNT}, or None")
         for name in ("close_timeout", "shutdown_timeout"):
-            self._check(name, _is_time(getattr(self, name)), TIME)
+            self._check(name, is_time(getattr(self, name)), TIME)
         for name in ("ping_interval", "ping_timeout", "send_timeout"):
             value = getattr(self, name)
-            self._check(name, value is None or _is_time(value), f"{TIME}, or None")
+            self._check(name, value is None or is_time(value), f"{TIME}, or None")
+        spread = self.shutdown_spread
+        is_within = spread is None or (is_time(spread) and spread <= self.shutdown_timeout)
+        self._check("shutdown_spread", is_within, "a number of seconds up to shutdown_timeout, or None")
         if self.compression == "deflate":
             object.__setattr__(self, "compression", Deflate())
         known = self.compression is None or isinstance(self.compression, Deflate)
@@ -95,7 +105,8 @@ class Options:
         origins = self.allowed_origins or ()
         are_origins = all(isinstance(origin, str) and (origin == "*" or "://" in origin) for origin in origins)
         self._check("allowed_origins", are_origins, 'origins such as "https://example.com", or "*"')
-        self._check("trust_proxy", isinstance(self.trust_proxy, bool), "True or False")
+        for name in ("skip_slow_members", "trust_proxy"):
+            self._check(name, isinstance(getattr(self, name), bool), "True or False")
 
     def _check(self, name: str, is_right: bool, what: str) -> None:
         if not is_right:
@@ -106,8 +117,13 @@ class Options:
         """How to compress, if at all."""
         return self.compression if isinstance(self.compression, Deflate) else None
 
+    @property
+    def slow_limit(self) -> int:
+        """How many bytes may wait for a client before it is too slow for a group."""
+        return self.write_limit // 4 if self.slow_member is None else self.slow_member
+
     @classmethod
-    def named(cls, options: dict[str, Any]) -> Options:
+    def named(cls, options: Mapping[str, Any]) -> Options:
         """From keywords; the error for an unknown one names those that there are."""
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(options) - set(known))
@@ -123,9 +139,32 @@ class Options:
         return replace(self, **own) if own else self
 
 
+class GivenOptions(TypedDict, total=False):
+    """Those of the `Options` that are given, as keywords: what an editor completes and a type checker knows of them."""
+
+    max_message_size: int
+    max_fragments: int
+    compression: Deflate | str | None
+    ping_interval: float | None
+    ping_timeout: float | None
+    close_timeout: float
+    shutdown_timeout: float
+    shutdown_spread: float | None
+    write_limit: int
+    send_timeout: float | None
+    slow_member: int | None
+    skip_slow_members: bool
+    max_queue: int
+    max_queue_size: int
+    max_connections: int | None
+    allowed_origins: Sequence[str] | None
+    trust_proxy: bool
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
-def _is_time(value: Any) -> bool:
+def is_time(value: Any) -> bool:
+    """Whether it can be an option that is a time: `TIME`, in words."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= LONGEST  # not NaN either

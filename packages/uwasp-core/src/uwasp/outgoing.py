@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from uwasp.listener import Listener, Waiter
     from uwasp.options import Options
 
-__all__ = ["Outgoing"]
+__all__ = ["Outgoing", "Patience"]
 
 logger = logging.getLogger("uwasp.connection")
 
@@ -39,12 +39,28 @@ CORKED_SIZE = 2**16
 LOOKS = 4
 
 
+class Patience:
+    """That of one sender with a client that does not read.
+
+    Args:
+        waiter: what it waits with between two looks.
+    """
+
+    __slots__ = ("delivered", "ends", "waiter")
+
+    def __init__(self, waiter: Waiter) -> None:
+        self.waiter = waiter
+        self.delivered = -1  # bytes, when the client was last seen to read
+        self.ends = math.inf  # in seconds of `time.monotonic()`
+
+
 class Outgoing:
     """The socket of a connection, and what is sent on it. `Connection` says what the arguments are."""
 
     __slots__ = (
         "_corked",
         "_deflate_lock",
+        "_is_slow",
         "_listener",
         "_lock",
         "_may_cork",
@@ -83,6 +99,7 @@ class Outgoing:
         self._waiting: list[Waiter] | None = None  # senders, until there is room in `_outgoing`
         self._withheld: bytes | bytearray = b""  # the last pongs, until there is room in `_outgoing`
         self._paused = False  # nothing is read
+        self._is_slow = False  # was once too slow for a group
 
     # For any thread or greenlet
 
@@ -104,6 +121,28 @@ class Outgoing:
                 with self._lock:
                     self._send_locked(frame)
 
+    def send_shared(self, frame: bytes) -> bool:
+        """Send a message that goes to others too, as the frame that was made for all of them. Never waits.
+
+        Where the connection is over, there is nobody to send to.
+
+        Args:
+            frame: of `uwasp.protocol.encode_shared`. What is compressed before it and after it is as if it were not.
+
+        Returns:
+            False: more than `slow_member` bytes wait for this client. It was not sent, and unless slow members are
+            skipped, the connection is being closed with 1013.
+        """
+        with self._lock:
+            if not self.open:
+                return True
+            if self._outgoing is None or len(self._outgoing) <= self._options.slow_limit:
+                self._send_locked(frame)
+                return True
+            was_slow, self._is_slow = self._is_slow, True
+        self._too_slow(was_slow)
+        return False
+
     def ping(self, data: bytes) -> None:
         """Send a ping. See `uwasp.WebSocket.ping`."""
         frame = self._protocol.encode_ping(data)
@@ -115,38 +154,60 @@ class Outgoing:
 
     def _wait_for_room(self) -> None:
         """Wait until less than the limit is queued, where this thread or greenlet may wait."""
-        if self.buffered_amount < self._options.write_limit:
+        if self.has_room:
             return
         waiter = self._listener.new_waiter()
         if waiter is None:
             return
+        patience = Patience(waiter)
+        while (seconds := self.look_for_room(patience)) is not None:
+            waiter.wait(None if seconds == math.inf else seconds)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less than `write_limit` waits for the client to read."""
+        outgoing = self._outgoing
+        return outgoing is None or len(outgoing) < self._options.write_limit
+
+    def look_for_room(self, patience: Patience) -> float | None:
+        """One look of a sender that waits for room; between two it waits with what its patience has. Never waits.
+
+        A client that has read nothing for `send_timeout` is cut.
+
+        Returns:
+            `None`: there is room. Else for how long to wait before the next look at most, in seconds; `math.inf`: until
+            the waiter is set.
+
+        Raises:
+            ConnectionClosed: there is nothing to wait for.
+        """
         timeout = self._options.send_timeout
-        delivered = -1  # bytes, when the client was last seen to read
-        patience_ends = math.inf
-        while True:
-            with self._lock:
-                self._check_open()
-                if self.buffered_amount < self._options.write_limit:
-                    return
-                now = time.monotonic()
-                before, delivered = delivered, self._delivered_locked()
-                if timeout is not None and delivered != before:
-                    patience_ends = now + timeout
-                is_too_slow = now >= patience_ends
-                if is_too_slow:
-                    self._cut_locked("send_timeout", f"the client did not read for {timeout} s")
-                else:
-                    waiter.clear()
-                    if self._waiting is None:
-                        self._waiting = [waiter]
-                    elif waiter not in self._waiting:
-                        self._waiting.append(waiter)
+        with self._lock:
+            self._check_open()
+            if self.has_room:
+                return None
+            now = time.monotonic()
+            before, patience.delivered = patience.delivered, self._delivered_locked()
+            if timeout is not None and patience.delivered != before:
+                patience.ends = now + timeout
+            is_too_slow = now >= patience.ends
             if is_too_slow:
-                logger.warning("%s does not read: cut after %s s", self, timeout)
-            elif timeout is None:
-                waiter.wait()
+                self._cut_locked("send_timeout", f"the client did not read for {timeout} s")
             else:
-                waiter.wait(min(patience_ends - now, timeout / LOOKS))
+                patience.waiter.clear()
+                if self._waiting is None:
+                    self._waiting = [patience.waiter]
+                elif patience.waiter not in self._waiting:
+                    self._waiting.append(patience.waiter)
+        if is_too_slow:
+            logger.warning("%s does not read: cut after %s s", self, timeout)
+            self._check_open()
+        return math.inf if timeout is None else min(patience.ends - now, timeout / LOOKS)
+
+    @property
+    def listener(self) -> Listener:
+        """The listener that it was added to."""
+        return self._listener
 
     @property
     def open(self) -> bool:
@@ -194,6 +255,7 @@ class Outgoing:
             if len(outgoing) < self._options.write_limit:
                 if self._withheld:
                     outgoing += self._withheld
+                    self.bytes_out += len(self._withheld)
                     self._withheld = b""
                 self._end_waiting_locked()
             if not outgoing:
@@ -282,10 +344,17 @@ class Outgoing:
 
     def _check_open(self) -> None:
         if not self.open:
-            code = self.close_code or CloseCode.ABNORMAL_CLOSURE
-            raise ConnectionClosed(code, self.close_reason, self.number)
+            raise self.closed_error()
+
+    def closed_error(self) -> ConnectionClosed:
+        """What is raised where somebody wants something of this connection that has ended."""
+        code = self.close_code or CloseCode.ABNORMAL_CLOSURE
+        return ConnectionClosed(code, self.close_reason, self.number)
 
     # How a connection ends, in `uwasp.closing`
+
+    def _too_slow(self, was_slow: bool) -> None:
+        raise NotImplementedError
 
     def _cut_locked(self, by: str, reason: str = "") -> None:
         raise NotImplementedError

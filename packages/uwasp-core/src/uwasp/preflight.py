@@ -1,7 +1,7 @@
 """What of uWSGI's set-up is refused, or warned about, when the application loads.
 
-Here is what holds whatever the handler; what one handler needs is in its own `check`. All that is known comes from
-`uwasp.takeover`: this module never imports `uwsgi`, and never looks at a request.
+Here is what holds whatever the handler, and what several have in common; what one handler needs is in its own `check`.
+All that is known comes from `uwasp.takeover`: this module never imports `uwsgi`, and never looks at a request.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from functools import cache
 
 from uwasp import takeover
 from uwasp.exceptions import ConfigurationError
+from uwasp.native import threads_are_greenlets
 
-__all__ = ["check"]
+__all__ = ["check", "check_threads", "warn_of_mercy"]
 
 logger = logging.getLogger("uwasp.preflight")
 
+DEFAULT_MERCY = 60  # seconds; uWSGI's
 GRACEFUL_HARAKIRI = (2, 0, 22)  # the first uWSGI with --harakiri-graceful-timeout
+# The options that have uWSGI end workers for want of requests, and what each does.
+COUNTING = {
+    "idle": "after so many seconds without a request it ends the workers, and open WebSockets are closed with 1001",
+    "cheaper": "a worker that it takes away closes its own with 1001",
+}
 
 
 def check() -> None:
@@ -38,9 +45,60 @@ def check() -> None:
     _warn()
 
 
+def check_threads(handler: str) -> None:
+    """For the `check` of a handler that has threads of its own: refuse a uWSGI in which they would not run.
+
+    Args:
+        handler: what the message calls it.
+
+    Raises:
+        ConfigurationError: uWSGI has threads disabled, or runs requests in another way than by threads, or gevent has
+            replaced threads.
+    """
+    if not takeover.running_under_uwsgi():
+        return
+    loop = takeover.loop()
+    if loop == "gevent":
+        raise ConfigurationError(
+            f"{handler} is not for uWSGI's gevent loop: "
+            'pass handler_class="gevent" (pip install uwasp-gevent), or run uWSGI with --threads, not --gevent'
+        )
+    if takeover.async_cores() or loop is not None:
+        mode = "--async N, alone or with --ugreen or --greenlet" if loop is None else f"{loop} loop"
+        raise ConfigurationError(
+            f"{handler} is not for uWSGI's {mode}: threads may starve there, and a worker ends without a "
+            "goodbye; take --threads N in its place"
+        )
+    if not takeover.threads_enabled():
+        raise ConfigurationError(
+            f"{handler} needs Python threads, which uWSGI has disabled: "
+            "add --enable-threads (enable-threads = true in an ini file), or --threads N"
+        )
+    if threads_are_greenlets():
+        raise ConfigurationError(
+            f"{handler} needs real threads, which gevent.monkey has patched away: "
+            'run uWSGI with --gevent and handler_class="gevent", or leave threads unpatched'
+        )
+
+
+@cache
+def warn_of_mercy(shutdown_timeout: float) -> None:
+    """Warn about a goodbye that uWSGI would not see to its end; of each once."""
+    given = takeover.values("worker-reload-mercy")[-1:]
+    mercy = int(given[0]) if given and given[0].isdigit() else DEFAULT_MERCY
+    if takeover.running_under_uwsgi() and shutdown_timeout >= mercy:
+        logger.warning(
+            "a worker that ends may take %s s for its clients (shutdown_timeout), but uWSGI kills it after %d: "
+            "raise uWSGI's --worker-reload-mercy",
+            shutdown_timeout,
+            mercy,
+        )
+
+
 @cache
 def _warn() -> None:
-    for warning in (_of_interpreters(), _of_routers(), _of_harakiri(), _of_idleness(), _of_cheaper(), _of_reloads()):
+    counting = [_of_counting(option) for option in COUNTING]
+    for warning in (_of_interpreters(), _of_routers(), _of_harakiri(), *counting, _of_reloads()):
         if warning:
             logger.warning(warning)
 
@@ -53,7 +111,7 @@ def _of_interpreters() -> str:
         return ""
     return (
         "uWSGI will have an interpreter of its own for the application of the next --mount, where neither gevent nor "
-        "uWASP can be imported: add --single-interpreter"
+        "uWASP works: add --single-interpreter"
     )
 
 
@@ -87,21 +145,12 @@ def _of_harakiri() -> str:
     return ""
 
 
-def _of_idleness() -> str:
-    if not takeover.is_set("idle"):
+def _of_counting(option: str) -> str:
+    if not takeover.is_set(option):
         return ""
     return (
-        "uWSGI's --idle counts requests and sees no WebSockets: after so many seconds without a request it ends the "
-        "workers, and open WebSockets are closed with 1001, however busy; leave it out if that is not wanted"
-    )
-
-
-def _of_cheaper() -> str:
-    if not takeover.is_set("cheaper"):
-        return ""
-    return (
-        "uWSGI's --cheaper counts requests and sees no WebSockets: a worker that it takes away closes its own with "
-        "1001, however busy; leave it out if that is not wanted"
+        f"uWSGI's --{option} counts requests and sees no WebSockets: {COUNTING[option]}, however busy; "
+        "leave it out if that is not wanted"
     )
 
 

@@ -25,7 +25,7 @@ except ImportError:  # a websockets without its C extension: correct all the sam
 if TYPE_CHECKING:
     from uwasp.compression import MessageDeflate
 
-__all__ = ["CloseCode", "FrameProtocol", "Opcode", "State"]
+__all__ = ["CloseCode", "FrameProtocol", "Opcode", "State", "encode_shared"]
 
 
 class Opcode(IntEnum):
@@ -45,12 +45,14 @@ class CloseCode(IntEnum):
     NORMAL_CLOSURE = 1000
     GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
     NO_STATUS_RECEIVED = 1005
     ABNORMAL_CLOSURE = 1006
     INVALID_DATA = 1007
     POLICY_VIOLATION = 1008
     MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011
+    TRY_AGAIN_LATER = 1013
 
 
 class State(IntEnum):
@@ -73,6 +75,7 @@ RESERVED_BITS = RSV1 | RSV2 | RSV3
 
 FINAL_TEXT = FIN | Opcode.TEXT
 FINAL_BINARY = FIN | Opcode.BINARY
+NO_FRAME = -1  # what no frame begins with
 MASK_SIZE = 4
 
 # The head of a server's frame with a payload of at most 125 bytes, made once for every length.
@@ -172,7 +175,9 @@ class _Message:
         return b"".join(self._parts)  # type: ignore[arg-type]
 
 
-def take_messages(data: bytes, position: int, largest: int, most: int, messages: list[str | bytes]) -> int:
+def take_messages(
+    data: bytes, position: int, largest: int, most: int, messages: list[str | bytes], accepts: type | None
+) -> int:
     """Read the frames, one after the other, that are what almost every frame is: a message of its own, complete, not
     compressed, of less than 64 KiB. Stop at the first that is anything else.
 
@@ -182,6 +187,7 @@ def take_messages(data: bytes, position: int, largest: int, most: int, messages:
         largest: the most bytes that a message may have.
         most: the most messages that there may be in `messages` in the end.
         messages: where the messages are put.
+        accepts: `str` or `bytes`, where all messages have to be of that type.
 
     Returns:
         where in `data` the frame begins that is something else, not whole, or one too many; its end, if there is none.
@@ -189,6 +195,9 @@ def take_messages(data: bytes, position: int, largest: int, most: int, messages:
     Raises:
         UnicodeDecodeError: a text is not UTF-8.
     """
+    text, binary = FINAL_TEXT, FINAL_BINARY
+    if accepts is not None:
+        text, binary = (FINAL_TEXT, NO_FRAME) if accepts is str else (NO_FRAME, FINAL_BINARY)
     end = len(data)
     while end - position >= 2 + MASK_SIZE and len(messages) < most:
         first = data[position]
@@ -203,9 +212,9 @@ def take_messages(data: bytes, position: int, largest: int, most: int, messages:
         stop = payload + length
         if stop > end or length > largest:
             break
-        if first == FINAL_BINARY:
+        if first == binary:
             messages.append(apply_mask(data[payload:stop], data[start:payload]))
-        elif first == FINAL_TEXT:
+        elif first == text:
             messages.append(apply_mask(data[payload:stop], data[start:payload]).decode())
         else:
             break
@@ -227,6 +236,8 @@ class FrameProtocol:
         max_messages: the largest number of messages that `receive` returns at once (default: any number).
 
     Attributes:
+        accepts: `str` or `bytes`, where all messages have to be of that type; another fails the connection with 1003,
+            as soon as its first frame begins (default: `None`, either). To be set before anything is read.
         state: how far the connection is from open to closed.
         close_code: the code of the close frame that comes first, from either side (§7.1.5), or that is due; 1005
             for the client's without a code; 1006 if the connection was lost without any. `None` while it is open.
@@ -241,6 +252,7 @@ class FrameProtocol:
         "_buffer",
         "_frame",
         "_message",
+        "accepts",
         "close_code",
         "close_reason",
         "deflate",
@@ -264,6 +276,7 @@ class FrameProtocol:
         self.max_fragments = max_fragments
         self.deflate = deflate
         self.max_messages = max_messages
+        self.accepts: type | None = None
         self.state = OPEN
         self.close_code: int | None = None
         self.close_reason = ""
@@ -299,7 +312,7 @@ class FrameProtocol:
             data, position = self._with_unread(data)
         try:
             if self._message is None and not self._buffer:
-                position = take_messages(data, position, self.max_message_size, most, messages)
+                position = take_messages(data, position, self.max_message_size, most, messages, self.accepts)
             if position < len(data):
                 self._parse(data, position, messages, most)
         except _Violation as violation:
@@ -338,7 +351,7 @@ class FrameProtocol:
                 return
             position = following
             if self._message is None:
-                position = take_messages(data, position, self.max_message_size, most, messages)
+                position = take_messages(data, position, self.max_message_size, most, messages, self.accepts)
 
     def _parse_frame(self, data: bytes, position: int, messages: list[str | bytes]) -> int:
         """Read any frame, by RFC 6455 §5.2, and return where the next begins, or `position` if more must arrive."""
@@ -420,6 +433,9 @@ class FrameProtocol:
             raise _Violation(CloseCode.PROTOCOL_ERROR, f"reserved opcode 0x{opcode:X}")
         elif self._message is not None:
             raise _Violation(CloseCode.PROTOCOL_ERROR, "new message before the last fragment of another")
+        elif self.state is OPEN and self.accepts is (bytes if opcode == Opcode.TEXT else str):  # §7.4.1
+            expected = "binary" if opcode == Opcode.TEXT else "text"
+            raise _Violation(CloseCode.UNSUPPORTED_DATA, f"this server takes {expected} messages only")
 
     def _check_control_frame(self, opcode: int, fin: bool, length: int) -> None:
         """RFC 6455 §5.5."""
@@ -577,3 +593,18 @@ class FrameProtocol:
         if len(payload) > 125:
             raise ValueError(f"a close reason is at most 123 bytes in UTF-8, not {len(payload) - 2}")
         return bytes((FIN | Opcode.CLOSE, len(payload))) + payload
+
+
+# It has agreed on nothing with anybody.
+_PLAIN = FrameProtocol()
+
+
+def encode_shared(message: str | bytes | bytearray | memoryview) -> bytes:
+    """A message as one frame that goes to any number of connections, whatever each has agreed on.
+
+    It is not compressed: no message need be (RFC 7692 §6), and one that is not is no part of what the next builds on.
+
+    Raises:
+        TypeError, UnicodeEncodeError: see `FrameProtocol.encode_message`.
+    """
+    return _PLAIN.encode_message(message)

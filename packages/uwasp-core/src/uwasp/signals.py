@@ -13,8 +13,16 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Callable
 
-__all__ = ["StopSignals", "block_all", "hear_like_the_main_thread", "send_to_the_main_thread"]
+__all__ = [
+    "StopSignals",
+    "are_the_workers",
+    "block_all",
+    "hear_like_the_main_thread",
+    "send_to_the_main_thread",
+    "start_thread",
+]
 
 DELIVERY_PATIENCE = 1.0  # seconds; a main thread that blocks a signal gets it when it does no more
 
@@ -29,15 +37,19 @@ class StopSignals:
     matter here; that it writes does.
 
     Not for gevent, which hears of signals in its own way.
+
+    Args:
+        with_reloads: hold back SIGHUP too, the one for a graceful end, where uWSGI may forget `uwsgi.atexit` at that.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)  # uWSGI's master sends SIGINT for SIGQUIT
 
-    def __init__(self) -> None:
+    def __init__(self, with_reloads: bool = False) -> None:
+        self._held = (*self.SIGNALS, signal.SIGHUP) if with_reloads else self.SIGNALS
         self._bells = {}
         self._buttons = {}
         self._poll = select.poll()
-        for number in self.SIGNALS:
+        for number in self._held:
             bell, self._buttons[number] = os.pipe()
             os.set_blocking(self._buttons[number], False)
             self._bells[bell] = number
@@ -72,7 +84,7 @@ class StopSignals:
 
     def release(self) -> None:
         """Let uWSGI have them all, from now on."""
-        for number in self.SIGNALS:
+        for number in self._held:
             faulthandler.unregister(number)
 
     def _hold_back(self, number: signal.Signals) -> None:
@@ -80,7 +92,7 @@ class StopSignals:
 
     def _before_fork(self) -> None:
         """A child hears nothing until it is alone."""
-        self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, self.SIGNALS)
+        self._masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, self._held)
 
     def _after_fork(self) -> None:
         mask = self._masks.pop(threading.get_ident(), None)
@@ -105,6 +117,16 @@ def send_to_the_main_thread(number: int) -> None:
     signal.pthread_kill(ident, number)
 
 
+def are_the_workers() -> bool:
+    """Whether uWSGI has put in its handlers for a worker, as it does when the application is loaded and all hooks ran.
+
+    One that is put in before, as `StopSignals` does, is lost. What tells is the last of them, for SIGUSR2, which the
+    master does not have. True where there is no /proc.
+    """
+    caught = _of_the_main_thread("SigCgt")
+    return not caught or signal.SIGUSR2 in caught
+
+
 def block_all() -> None:
     """Have the calling thread hear no signal, for one that runs nothing of the application."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -121,8 +143,25 @@ def hear_like_the_main_thread() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked | {signal.SIGHUP})
 
 
+def start_thread(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+    """Start a daemon thread for what the application wants done. It hears signals as the application's own threads do.
+
+    Raises:
+        RuntimeError: the system has none left.
+    """
+
+    def run() -> None:
+        hear_like_the_main_thread()
+        target(*args)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
 def _of_the_main_thread(which: str) -> set[int]:
-    """A set of signals of the main thread: `SigBlk`, blocked, or `SigPnd`, sent to it and not delivered yet.
+    """A set of signals of the main thread: `SigBlk`, blocked, `SigPnd`, sent to it and not delivered yet, `SigCgt`,
+    with a handler.
 
     Empty where there is no /proc.
     """

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
-from uwasp import connection, incoming, listener, outgoing, poller, protocol, websocket
+from uwasp import connection, fanout, incoming, listener, outgoing, poller, protocol, websocket
 
 __all__ = ["accelerate", "in_use"]
 
 logger = logging.getLogger("uwasp.speedups")
 
 in_use = False
+
+# pip shows nothing of a build that succeeds, and keeps what it built: so it is said here, and how to see more.
+WITHOUT_ITS_C = (
+    "uwasp-speedups is installed without its C for CPython %d.%d, and uWASP is slower: "
+    "install a C compiler and Python's headers (Debian: gcc, python3-dev), then: "
+    "UWASP_SPEEDUPS=1 pip install --force-reinstall --no-deps --no-cache-dir uwasp-speedups==%s"
+)
 
 
 def accelerate(version: str) -> None:
@@ -26,7 +34,9 @@ def accelerate(version: str) -> None:
     try:
         import uwasp_speedups
     except ModuleNotFoundError as error:
-        if error.name != "uwasp_speedups":
+        if error.name == "uwasp_speedups._speedups":
+            logger.warning(WITHOUT_ITS_C, *sys.version_info[:2], version)
+        elif error.name != "uwasp_speedups":
             raise
         return
     except ImportError as error:
@@ -40,6 +50,7 @@ def accelerate(version: str) -> None:
         )
         return
     protocol.take_messages = uwasp_speedups.take_messages  # type: ignore[assignment]  # its arguments have no names
+    fanout.send_to_all = uwasp_speedups.send_to_all  # type: ignore[assignment]
     uwasp_speedups.accelerate(
         protocol.FrameProtocol,
         connection.Connection,

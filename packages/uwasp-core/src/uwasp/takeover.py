@@ -14,12 +14,19 @@ import os
 import re
 import resource
 import socket
+import stat
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from uwasp.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from uwasp.connection import Connection
+    from uwasp.handler import Handler
 
 try:
     import uwsgi
@@ -29,18 +36,29 @@ except (ImportError, AttributeError):  # outside uWSGI (or a folder of that name
     uwsgi = None
 
 __all__ = [
+    "STAND_IN",
+    "StandIn",
     "Takeover",
     "add_to_metric",
+    "answer",
     "async_cores",
     "at_exit",
     "backlog",
+    "be_an_instance",
+    "cores",
     "duplicate",
+    "forgets_at_reloads",
     "has_metric",
+    "has_request",
     "in_each_worker",
     "in_main_interpreter",
+    "instance",
     "is_exiting",
     "is_set",
+    "keep_standard_descriptors",
     "loop",
+    "other_slots",
+    "processes",
     "refusal",
     "release",
     "running_under_uwsgi",
@@ -52,15 +70,22 @@ __all__ = [
 ]
 
 
+STAND_IN = "uwasp.stand_in"  # in an environ: a `StandIn`, which whoever makes the environ has put there
 MOST_RESERVED = 64  # descriptors; see `duplicate`
 DEFAULT_BACKLOG = 100  # uWSGI's
+REMEMBERS_AT_RELOADS = (2, 0, 28)  # the first uWSGI that calls `uwsgi.atexit` at each reload, whatever its threads do
 
 _pipes: list[tuple[int, int]] = []  # for `_has_read_ahead`, of which mostly one is at work at a time
+_instance_since: int | None = None  # outside uWSGI; see `be_an_instance`
 _exiting = False  # uWSGI has called what `at_exit` was given
+_in_each_worker: list[Callable[[], object]] = []
+_own_post_fork_hook: Callable[[], object] | None = None  # the application's
 
 
 class Takeover(Protocol):
     """What the middleware takes a connection over with: this module, or what stands for it where uWSGI is not."""
+
+    def has_request(self) -> bool: ...
 
     def refusal(self) -> str | None: ...
 
@@ -73,6 +98,19 @@ class Takeover(Protocol):
         headers: Sequence[tuple[str, str]],
         before: Callable[[int], object],
     ) -> bool: ...
+
+
+class StandIn(Takeover, Protocol):
+    """What stands where uWSGI is not, and comes with a request; see `uwasp.testing`.
+
+    Attributes:
+        authorize: is asked in the place of the server's own; `None`: that is.
+    """
+
+    authorize: Callable[[dict[str, Any]], Any] | None
+
+    def opens(self, connection: Connection, handler: Handler) -> None:
+        """Called when all is made for a connection, before it is answered and given to its handler."""
 
 
 def running_under_uwsgi() -> bool:
@@ -99,6 +137,11 @@ def is_set(option: str) -> bool:
 def version() -> tuple[int, ...]:
     """The version of uWSGI, such as (2, 0, 31)."""
     return tuple(int(number) for number in re.findall(r"\d+", uwsgi.version.decode())[:3])
+
+
+def forgets_at_reloads() -> bool:
+    """Whether this uWSGI may leave `uwsgi.atexit` out, or hang, at a reload while its threads are in requests."""
+    return uwsgi is not None and version() < REMEMBERS_AT_RELOADS
 
 
 def in_main_interpreter() -> bool:
@@ -131,6 +174,26 @@ def loop() -> str | None:
     """The name of uWSGI's loop engine, such as `"gevent"`; `None` for its ordinary loop."""
     name = getattr(uwsgi, "loop", None)
     return name.decode() if isinstance(name, bytes) else name
+
+
+def processes() -> int:
+    """How many worker processes uWSGI has at most."""
+    return int(uwsgi.numproc)
+
+
+def cores() -> int:
+    """How many requests a worker of uWSGI's serves at a time: threads, or greenlets."""
+    return int(uwsgi.cores)
+
+
+def has_request() -> bool:
+    """Whether the caller is in uWSGI's thread or greenlet of a request whose connection has not been taken over yet."""
+    if uwsgi is None:
+        return True  # of whatever server this is; it is refused
+    try:
+        return stat.S_ISSOCK(os.fstat(uwsgi.connection_fd()).st_mode)
+    except SystemError:
+        return False
 
 
 def refusal() -> str | None:
@@ -185,6 +248,20 @@ def release(
         ConfigurationError: `start_response` comes from a middleware that leaves out the `write` of PEP 3333.
         OSError: the client is gone.
     """
+    answer(start_response, status, headers)
+    fd = uwsgi.connection_fd()
+    before(fd)
+    something_is_lost = _has_read_ahead(fd)
+    os.dup2(_dev_null(), fd, inheritable=False)
+    return something_is_lost
+
+
+def answer(start_response: Callable[..., Any], status: str, headers: Sequence[tuple[str, str]]) -> None:
+    """Answer a request in the terms of WSGI, at once.
+
+    Raises:
+        ConfigurationError: `start_response` comes from a middleware that leaves out the `write` of PEP 3333.
+    """
     write = start_response(status, list(headers))
     if write is None:
         raise ConfigurationError(
@@ -192,11 +269,6 @@ def release(
             "put WebSocketMiddleware outside the middleware that replaces start_response"
         )
     write(b"")  # sends the head
-    fd = uwsgi.connection_fd()
-    before(fd)
-    something_is_lost = _has_read_ahead(fd)
-    os.dup2(_dev_null(), fd, inheritable=False)
-    return something_is_lost
 
 
 def _has_read_ahead(fd: int) -> bool:
@@ -242,30 +314,99 @@ def slot() -> str | None:
 
     When uWSGI starts itself anew, to reload, it is another.
     """
-    master = uwsgi.masterpid()
-    return f"{master}-{uwsgi.started_on}-{uwsgi.worker_id()}" if master else None
+    return _slot_of(uwsgi.worker_id()) if uwsgi.masterpid() else None
+
+
+def other_slots() -> list[str]:
+    """The slots of the other workers that are there."""
+    if not uwsgi.masterpid():
+        return []
+    there = (each["id"] for each in uwsgi.workers() if each["pid"] and each["status"] != b"cheap")
+    return [_slot_of(number) for number in there if number != uwsgi.worker_id()]
+
+
+def _slot_of(number: int) -> str:
+    return f"{uwsgi.masterpid()}-{uwsgi.started_on}-{number}"
+
+
+def instance() -> tuple[int, int] | None:
+    """What all processes of this uWSGI instance have in common, and no other on this machine; `None` outside uWSGI,
+    unless this process is to `be_an_instance`.
+
+    The pid of the master, or without one of the first worker, which is the process that loaded the application and
+    forked the others; it is kept when that has ended. And when uWSGI started, in seconds since the epoch, which is
+    another when it has started itself anew to reload.
+    """
+    if uwsgi is None:
+        return None if _instance_since is None else (os.getpid(), _instance_since)
+    return uwsgi.masterpid() or uwsgi.workers()[0]["pid"] or os.getpid(), uwsgi.started_on
+
+
+def be_an_instance() -> None:
+    """For `uwasp.testing`: have this process be an instance of its own outside uWSGI, so that it has a local bus."""
+    global _instance_since
+    if _instance_since is None:
+        _instance_since = int(time.time())
+
+
+def keep_standard_descriptors() -> None:
+    """Have something at the descriptors 0 to 2, so that what is opened from now on is at others.
+
+    In a mule or a spooler uWSGI has closed its own socket, which is descriptor 0; and a spooler points that at
+    /dev/null when `post_fork_hook` has returned, whatever is there by then.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def in_each_worker(action: Callable[[], object]) -> None:
     """Have `action` called once in each worker when it begins: now, if this is one already (--lazy-apps).
 
-    uWSGI holds one such callable, `uwsgi.post_fork_hook`, so one that the application has set is kept. One that it
-    sets later, as `uwsgidecorators` does, takes our place.
+    uWSGI holds one such callable, `uwsgi.post_fork_hook`. One that the application sets is called after ours, whether
+    it sets it before or later, as `uwsgidecorators` does when it is imported.
     """
     if uwsgi.worker_id():
         action()
         return
-    before = getattr(uwsgi, "post_fork_hook", None)
+    if not _in_each_worker:
+        _share_post_fork_hook()
+    _in_each_worker.append(action)
 
-    def chained() -> None:
-        try:
-            if uwsgi.worker_id():  # no mule, no spooler
+
+class _WithSharedHook(ModuleType):
+    """The module `uwsgi`, once its `post_fork_hook` is that of the application, who sets and reads it as ever.
+
+    uWSGI looks at neither this class nor what is set by it, but into the module's dictionary, where ours is.
+    """
+
+    @property
+    def post_fork_hook(self) -> Callable[[], object]:
+        if _own_post_fork_hook is None:
+            raise AttributeError("module 'uwsgi' has no attribute 'post_fork_hook'")
+        return _own_post_fork_hook
+
+    @post_fork_hook.setter
+    def post_fork_hook(self, hook: Callable[[], object]) -> None:
+        global _own_post_fork_hook
+        _own_post_fork_hook = hook
+
+
+def _share_post_fork_hook() -> None:
+    global _own_post_fork_hook
+    _own_post_fork_hook = vars(uwsgi).get("post_fork_hook")
+    vars(uwsgi)["post_fork_hook"] = _after_the_fork
+    uwsgi.__class__ = _WithSharedHook
+
+
+def _after_the_fork() -> None:
+    try:
+        if uwsgi.worker_id():  # no mule, no spooler
+            for action in _in_each_worker:
                 action()
-        finally:
-            if before is not None:
-                before()
-
-    uwsgi.post_fork_hook = chained
+    finally:
+        if _own_post_fork_hook is not None:
+            _own_post_fork_hook()
 
 
 def at_exit(action: Callable[[], None]) -> None:
@@ -275,8 +416,10 @@ def at_exit(action: Callable[[], None]) -> None:
     after its first WebSocket takes our place.
 
     uWSGI's gevent loop may call it from two greenlets, after max-requests for instance. The action has to bear that;
-    the application's own is called once.
+    the application's own is called once. Outside uWSGI there is no worker, and nothing is called.
     """
+    if uwsgi is None:
+        return
     before = getattr(uwsgi, "atexit", None)
     worker = os.getpid()
 
@@ -304,6 +447,15 @@ def worker() -> dict[str, Any]:
     """What uWSGI has in its books about this worker, one of those in `uwsgi.workers()`."""
     found: dict[str, Any] = uwsgi.workers()[uwsgi.worker_id() - 1]
     return found
+
+
+def is_cheaped() -> bool:
+    """Whether uWSGI's cheaper mode takes this worker away.
+
+    The worker may hear of it late: of several threads it is the next one to have a request, and after 60 seconds
+    uWSGI kills it.
+    """
+    return is_set("cheaper") and worker()["status"] == b"cheap"
 
 
 def backlog() -> int:

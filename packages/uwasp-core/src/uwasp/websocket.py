@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from uwasp.codec import JSON
 from uwasp.connection import Connection
+from uwasp.exceptions import ConnectionClosed
 from uwasp.handshake import quote
+from uwasp.identity import identity
 from uwasp.options import Options
+from uwasp.paths import ROUTING_ARGS
+from uwasp.presence import member_id
+from uwasp.takeover import STAND_IN
 
 __all__ = ["WebSocket"]
 
 # What in an environ belongs to the request, which has ended when the connection is taken over.
 _OF_THE_REQUEST = frozenset(
     {
+        STAND_IN,
         "wsgi.input",
         "wsgi.errors",
         "wsgi.file_wrapper",
@@ -28,10 +36,16 @@ _UNIQUE = frozenset({"HTTP_SEC_WEBSOCKET_KEY", "REMOTE_PORT", "HTTP_COOKIE", "HT
 _shared: dict[str, str] = {}
 _MOST_SHARED = 1024
 _LONGEST_SHARED = 256  # characters
+# uWSGI interns a dozen names for the environ of each request. If nobody keeps them they are forgotten with it, and the
+# interpreter's table of interned strings, which has not room for all that it had, is made anew every thousand requests:
+# a megabyte, in the memory of whichever thread that happens in, which keeps it.
+_interned: set[str] = set()
 
 
 def _kept(environ: dict[str, Any]) -> dict[str, Any]:
     """What is kept of an environ for as long as the connection lives."""
+    if not _interned:
+        _interned.update(name for name in environ if not name.startswith("HTTP_"))
     if len(_shared) > _MOST_SHARED:
         _shared.clear()
     share = _shared.setdefault
@@ -53,7 +67,8 @@ class WebSocket:
         environ: the WSGI environ of the handshake's request, a `dict`, less the streams of that request.
         path: the path of the request within the application, decoded from UTF-8, such as `"/echo"`.
         protocol: the subprotocol that the handshake agreed on, a `str`, or `None` (RFC 6455 §1.9).
-        user: what the server class's `authorize` returned, `None` if it has none.
+        user: what the server class's `authorize` returned, or the user of the `Allowed` that it did; `None` if it has
+            none.
         options: the options that hold for this connection, a `uwasp.Options`.
     """
 
@@ -89,6 +104,49 @@ class WebSocket:
         """
         (self._connection or self.connection).send(message)
 
+    def send_json(self, value: Any) -> None:
+        """Send a value as JSON in a text message, as short as it gets. Like `send` else.
+
+        Raises:
+            ConnectionClosed: as from `send`.
+            TypeError, ValueError, RecursionError: it is nothing that JSON has: an object of a class of yours, NaN, a
+                lone surrogate, what contains itself. The connection goes on.
+        """
+        self.send(JSON.encode(value))
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """The next message, for a server that is a function: a `str` if the client sent text, `bytes` if it sent
+        binary, or what the function's `codec` makes of them.
+
+        Waits until there is one. What happens in groups does not come this way. To iterate over the `WebSocket` is to
+        receive until the connection ends, however it does.
+
+        Args:
+            timeout: how long to wait at most, in seconds; 0: not at all (default: for as long as it takes).
+
+        Raises:
+            TimeoutError: no message has come. The next call may have it.
+            ConnectionClosed: none will come: what the client sent before it closed has been received, or this side has
+                closed the connection.
+            RuntimeError: the server is an object, whose `on_message` gets the messages: it would wait for itself. Or
+                another thread or greenlet receives.
+        """
+        connection = self.connection
+        conversation = connection.conversation
+        if conversation is not None:
+            return conversation.receive(timeout)
+        if connection.server is None:
+            raise connection.closed_error()
+        name = connection.server.__class__.__name__
+        raise RuntimeError(f"{name} is given its messages by on_message; receive is for a server that is a function")
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            while True:
+                yield self.receive()
+        except ConnectionClosed:
+            return
+
     def ping(self, data: bytes = b"") -> None:
         """Send a ping, which the client answers by itself (RFC 6455 §5.5.2). Waits like `send`.
 
@@ -121,9 +179,24 @@ class WebSocket:
         self.connection.terminate()
 
     @property
+    def params(self) -> dict[str, Any]:
+        """What the path has in the places that the server's path leaves open, by their names: for `/rooms/<name>`, the
+        name. Empty for an exact path.
+
+        They are in the environ, by the convention `wsgiorg.routing_args`, together with what was found there before.
+        """
+        named: dict[str, Any] = self.environ.get(ROUTING_ARGS, ((), {}))[1]
+        return named
+
+    @property
     def id(self) -> int:
         """The number that tells this connection from the others of the process; log lines have it."""
         return self.connection.number
+
+    @property
+    def member_id(self) -> str:
+        """What tells this connection from all others in all processes: for `exclude` of `Group.send`, anywhere."""
+        return member_id(identity(), self.connection.number)
 
     @property
     def buffered_amount(self) -> int:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import gevent
 from gevent.event import Event
+from gevent.monkey import get_original
 
 from uwasp import ConfigurationError, Handler, WebSocket, goodbye, takeover
+from uwasp.conversations import Conversation
+from uwasp.listener import Waiter
 from uwasp.server import ServerInterface
 from uwasp_gevent.greenlets import Greenlets
 from uwasp_gevent.loop import unregister
@@ -29,13 +33,16 @@ class GeventHandler(Handler):
     Attributes:
         max_consumers: the largest number of consumer greenlets in a process (default: 1,000). So many servers can
             block at once before others wait for them. To set it, derive a class with another value and pass that.
+        max_conversations: the largest number of servers that are functions, each of which is a greenlet (default:
+            10,000).
     """
 
     max_consumers: ClassVar[int] = 1000
+    max_conversations: ClassVar[int] = 10_000
 
     _greenlets: ClassVar[dict[tuple[type[GeventHandler], int], Greenlets]] = {}
 
-    def __init__(self, ws: WebSocket, server: ServerInterface) -> None:
+    def __init__(self, ws: WebSocket, server: ServerInterface | Conversation) -> None:
         super().__init__(ws, server)
         self._own_greenlets = self._of_this_process()
 
@@ -69,8 +76,18 @@ class GeventHandler(Handler):
         """Call `function(*args)` in a greenlet of its own; what it raises is logged, and ends nothing else.
 
         In another thread than the hub's, the greenlet is the hub's all the same, once there has been a connection.
+
+        Raises:
+            RuntimeError: in another thread, before that.
         """
         cls._of_this_process().spawn(function, *args)
+
+    @classmethod
+    def new_waiter(cls) -> Waiter | None:
+        """In greenlets, gevent's event; in another thread than uWSGI's, a real one; in the hub there is no waiting."""
+        if threading.get_native_id() != os.getpid():  # gevent can have patched what the main thread is called else
+            return get_original("threading", "Event")()  # type: ignore[no-any-return]
+        return None if gevent.getcurrent() is gevent.get_hub() else Event()
 
     @classmethod
     def before_release(cls, fd: int) -> None:
@@ -88,6 +105,8 @@ class GeventHandler(Handler):
         key = cls, os.getpid()
         greenlets = cls._greenlets.get(key)
         if greenlets is None:
+            if threading.get_native_id() != os.getpid():  # they would be of a hub that nobody runs
+                raise RuntimeError(f"{cls.__name__} does not know uWSGI's hub in another thread before a connection")
             greenlets = cls._greenlets[key] = Greenlets(cls.max_consumers)
             goodbye.arrange(greenlets.listener, Event)
         return greenlets

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from uwasp_speedups._speedups import accelerate, take_messages
+from uwasp_speedups._speedups import accelerate, send_to_all, take_messages
 
-__all__ = ["accelerate", "take_messages"]
+__all__ = ["accelerate", "send_to_all", "take_messages"]
 
 __version__ = "0.1.0"

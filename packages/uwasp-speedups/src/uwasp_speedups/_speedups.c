@@ -1,4 +1,4 @@
-/* The hot paths of uwasp-core in C: reading a frame, delivering a message, sending one.
+/* The hot paths of uwasp-core in C: reading a frame, delivering a message, sending one, to one or to many.
 
    Every function here stands before one in Python, which stays the reference. It does the ordinary case, of which a
    busy server has a million to one of the others, and hands all else to the function in Python *before* it has done
@@ -30,19 +30,28 @@
 
 #define FINAL_TEXT 0x81 /* RFC 6455, section 5.2 */
 #define FINAL_BINARY 0x82
+#define NO_FRAME -1
 #define MASK 0x80
 #define MASK_SIZE 4
+#ifdef __GNUC__
+#define PREFETCH(address) __builtin_prefetch(address)
+#define ALWAYS_INLINE static inline __attribute__((always_inline)) /* or gcc takes what only fetches for idle */
+#else
+#define PREFETCH(address) (void)(address)
+#define ALWAYS_INLINE static inline
+#endif
 #define COPIED 1024   /* up to this size, one copy into a frame is cheaper than two parts for the kernel */
 
 /* The attributes that are used here, and where they are in an object of their class. */
 
 #define CONNECTION_SLOTS(SLOT)                                                                                         \
     SLOT(_batch) SLOT(_busy) SLOT(_corked) SLOT(_heard) SLOT(_inbox) SLOT(_is_fast) SLOT(_listener) SLOT(_lock)        \
-    SLOT(_may_cork) SLOT(_opened_at) SLOT(_outgoing) SLOT(_paused) SLOT(_protocol) SLOT(_queued) SLOT(_slice_ends)     \
-    SLOT(bytes_in) SLOT(bytes_out) SLOT(corked_since) SLOT(fd) SLOT(messages_in) SLOT(messages_out) SLOT(server)
+    SLOT(_may_cork) SLOT(_opened_at) SLOT(_options) SLOT(_outgoing) SLOT(_paused) SLOT(_protocol) SLOT(_queued)        \
+    SLOT(_slice_ends) SLOT(_told) SLOT(bytes_in) SLOT(bytes_out) SLOT(conversation) SLOT(corked_since) SLOT(fd)        \
+    SLOT(messages_in) SLOT(messages_out) SLOT(server)
 #define PROTOCOL_SLOTS(SLOT)                                                                                           \
-    SLOT(_buffer) SLOT(_frame) SLOT(_message) SLOT(deflate) SLOT(max_message_size) SLOT(max_messages) SLOT(state)      \
-    SLOT(unread)
+    SLOT(_buffer) SLOT(_frame) SLOT(_message) SLOT(accepts) SLOT(deflate) SLOT(max_message_size) SLOT(max_messages)    \
+    SLOT(state) SLOT(unread)
 #define WEBSOCKET_SLOTS(SLOT) SLOT(_connection)
 
 #define AS_OFFSET(name) Py_ssize_t name;
@@ -62,7 +71,7 @@ static PyTypeObject *connection_type, *protocol_type, *websocket_type, *lock_typ
 static PyCFunction lock_is_locked; /* of lock_type */
 static PyObject *open_state;       /* uwasp.protocol.OPEN */
 static long readable;              /* uwasp.poller.READABLE */
-static PyObject *slow_receive, *slow_consume, *slow_dispatch, *slow_send, *slow_websocket_send;
+static PyObject *slow_receive, *slow_consume, *slow_dispatch, *slow_send, *slow_take, *slow_websocket_send;
 static double corked_time, slice; /* seconds */
 static Py_ssize_t corked_size; /* bytes */
 static Py_ssize_t read_size;
@@ -72,8 +81,8 @@ static int read_buffer_is_used;
 static PyObject *zero, *over; /* uwasp.incoming.SLICE_IS_OVER */
 
 static PyObject *name_append, *name_broken, *name_connections, *name_consume_end, *name_cork, *name_corked, *name_cut,
-    *name_failed, *name_flush_corked, *name_now, *name_on_message, *name_put_back, *name_read_on, *name_ready,
-    *name_take, *name_watch_outgoing;
+    *name_failed, *name_flush_corked, *name_max_queue_size, *name_now, *name_on_message, *name_put_back, *name_read_on,
+    *name_ready, *name_send_shared, *name_tell, *name_watch_outgoing;
 
 static void set(PyObject **slot, PyObject *value) { /* takes the reference */
     PyObject *old = *slot;
@@ -133,7 +142,9 @@ static PyObject *binary_message(const unsigned char *payload, Py_ssize_t size, c
 
 /* As uwasp.protocol.take_messages; -1 for an exception. `*position` is where it stopped, in either case. */
 static int take(const unsigned char *data, Py_ssize_t *position, Py_ssize_t end, Py_ssize_t largest, Py_ssize_t most,
-                PyObject *messages) {
+                PyObject *messages, PyObject *accepts) {
+    const int text = accepts == (PyObject *)&PyBytes_Type ? NO_FRAME : FINAL_TEXT;
+    const int binary = accepts == (PyObject *)&PyUnicode_Type ? NO_FRAME : FINAL_BINARY;
     Py_ssize_t at = *position;
     while (end - at >= 2 + MASK_SIZE && PyList_GET_SIZE(messages) < most) {
         const unsigned char *frame = data + at;
@@ -147,8 +158,8 @@ static int take(const unsigned char *data, Py_ssize_t *position, Py_ssize_t end,
             break;
         }
         if (end - at < head + MASK_SIZE + length || length > largest) break;
-        if (frame[0] == FINAL_TEXT) message = text_message(frame + head + MASK_SIZE, length, frame + head);
-        else if (frame[0] == FINAL_BINARY) message = binary_message(frame + head + MASK_SIZE, length, frame + head);
+        if (frame[0] == text) message = text_message(frame + head + MASK_SIZE, length, frame + head);
+        else if (frame[0] == binary) message = binary_message(frame + head + MASK_SIZE, length, frame + head);
         else break;
         *position = at;
         if (message == NULL) return -1;
@@ -163,9 +174,9 @@ static int take(const unsigned char *data, Py_ssize_t *position, Py_ssize_t end,
 
 static PyObject *take_messages(PyObject *module, PyObject *const *args, Py_ssize_t count) {
     Py_ssize_t position, largest, most;
-    if (count != 5 || !PyBytes_CheckExact(args[0]) || !PyList_CheckExact(args[4])) {
+    if (count != 6 || !PyBytes_CheckExact(args[0]) || !PyList_CheckExact(args[4])) {
         PyErr_SetString(PyExc_TypeError,
-                        "take_messages(data: bytes, position: int, largest: int, most: int, messages: list)");
+                        "take_messages(data: bytes, position: int, largest: int, most: int, messages: list, accepts: type)");
         return NULL;
     }
     position = PyLong_AsSsize_t(args[1]);
@@ -177,7 +188,7 @@ static PyObject *take_messages(PyObject *module, PyObject *const *args, Py_ssize
         return NULL;
     }
     if (take((const unsigned char *)PyBytes_AS_STRING(args[0]), &position, PyBytes_GET_SIZE(args[0]), largest, most,
-             args[4]))
+             args[4], args[5]))
         return NULL;
     return PyLong_FromSsize_t(position);
 }
@@ -247,12 +258,34 @@ static PyObject *raised(void) {
 #endif
 }
 
-/* Put messages in the inbox and the connection in `ready`; Incoming._accept_locked for the ordinary case. */
+/* How many more messages fit into the inbox; 0 where it is full, or where that is for the Python to say. */
+static Py_ssize_t room(PyObject *self, PyObject *protocol) {
+    PyObject *inbox = C(_inbox), *limit;
+    Py_ssize_t most = PyLong_AsSsize_t(P(max_messages)), bytes = 0;
+    if (inbox != Py_None) {
+        if (!PyList_CheckExact(inbox) || C(_options) == NULL) return 0;
+        most -= PyList_GET_SIZE(inbox);
+        limit = PyObject_GetAttr(C(_options), name_max_queue_size);
+        if (limit != NULL) {
+            bytes = PyLong_AsSsize_t(limit);
+            Py_DECREF(limit);
+        }
+        if (PyLong_AsSsize_t(C(_queued)) >= bytes) most = 0;
+    }
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        return 0;
+    }
+    return most > 0 ? most : 0;
+}
+
+/* Put messages in the inbox and the connection in `ready`; Incoming._parse_locked in the ordinary case. */
 static int deliver(PyObject *self, PyObject *messages, Py_ssize_t size) {
-    PyObject *ready;
+    PyObject *inbox = C(_inbox), *ready;
     int failed;
     if (add(&C(bytes_in), size) || add(&C(messages_in), PyList_GET_SIZE(messages)) || add(&C(_queued), size)) return -1;
-    SET(C(_inbox), messages);
+    if (inbox == Py_None) SET(C(_inbox), messages);
+    else if (PyList_SetSlice(inbox, PyList_GET_SIZE(inbox), PyList_GET_SIZE(inbox), messages)) return -1;
     if (C(_busy) == Py_True) return 0;
     ready = PyObject_GetAttr(C(_listener), name_ready);
     if (ready == NULL) return -1;
@@ -266,13 +299,12 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
     PyObject *protocol = C(_protocol), *messages, *now, *result = NULL;
     Py_ssize_t size, position = 0, largest, most;
     int fd;
-    if (C(_inbox) != Py_None || protocol == NULL || Py_TYPE(protocol) != protocol_type || P(state) != open_state ||
+    if (count || names || protocol == NULL || Py_TYPE(protocol) != protocol_type || P(state) != open_state ||
         P(unread) != Py_None || P(deflate) != Py_None || P(_frame) != Py_None || P(_message) != Py_None ||
         !PyBytes_CheckExact(P(_buffer)) || PyBytes_GET_SIZE(P(_buffer)) || C(_listener) == NULL || read_buffer_is_used)
         return in_python(slow_receive, self, args, count, names);
     fd = PyLong_AsInt(C(fd));
     largest = PyLong_AsSsize_t(P(max_message_size));
-    most = PyLong_AsSsize_t(P(max_messages));
     if (PyErr_Occurred()) return NULL;
     messages = PyList_New(0); /* may collect garbage, and so run anything: before the buffer is filled */
     now = messages ? PyObject_GetAttr(C(_listener), name_now) : NULL;
@@ -280,7 +312,8 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
         Py_XDECREF(messages);
         return NULL;
     }
-    if (read_buffer_is_used || C(_inbox) != Py_None) {
+    most = room(self, protocol);
+    if (read_buffer_is_used || most == 0) {
         Py_DECREF(messages);
         Py_DECREF(now);
         return in_python(slow_receive, self, args, count, names);
@@ -302,8 +335,10 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
     }
     read_buffer_is_used = 1;
     set(&C(_heard), now);
-    if (take((const unsigned char *)read_buffer, &position, size, largest, most, messages)) PyErr_Clear(); /* to fail again */
-    if (position == size && lock_is_free(self) && P(state) == open_state && C(_inbox) == Py_None) {
+    if (take((const unsigned char *)read_buffer, &position, size, largest, most, messages, P(accepts)))
+        PyErr_Clear(); /* to fail again */
+    if (position == size && lock_is_free(self) && P(state) == open_state &&
+        PyList_GET_SIZE(messages) <= room(self, protocol)) {
         read_buffer_is_used = 0;
         if (deliver(self, messages, size) == 0) result = Py_NewRef(Py_None);
     } else {
@@ -388,6 +423,7 @@ static int write_frame(PyObject *self, const char *head, Py_ssize_t head_size, c
     if (size == 0) sent = send(fd, head, head_size, MSG_NOSIGNAL | MSG_DONTWAIT);
     else sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent <= 0) return 1;
+    if (add(&C(bytes_out), total)) return -1; /* before `keep` runs Python, in which others can add to it */
     if (sent < total) {
         rest = PyByteArray_FromStringAndSize(NULL, total - sent);
         if (rest != NULL) {
@@ -396,9 +432,9 @@ static int write_frame(PyObject *self, const char *head, Py_ssize_t head_size, c
             memcpy(to, head + head_size - of_head, of_head);
             if (total - sent > of_head) memcpy(to + of_head, payload + size - (total - sent - of_head), total - sent - of_head);
         }
-        if (keep(self, rest)) return -1;
+        return keep(self, rest);
     }
-    return add(&C(bytes_out), total);
+    return 0;
 }
 
 static int send_corked(PyObject *self) {
@@ -513,13 +549,84 @@ static PyObject *websocket_send(PyObject *self, PyObject *message) {
     Py_RETURN_NONE;
 }
 
-/* Delivering */
-
 static double monotonic(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + time.tv_nsec * 1e-9;
 }
+
+/* Connection.send_shared, where that is ordinary; 1 if it is not, and then nothing has happened. */
+static int send_shared(PyObject *self, PyObject *frame) {
+    PyObject *protocol;
+    int failed;
+    if (Py_TYPE(self) != connection_type) return 1;
+    protocol = C(_protocol);
+    if (protocol == NULL || Py_TYPE(protocol) != protocol_type || P(state) != open_state || C(_outgoing) != Py_None ||
+        C(_corked) != Py_None || !lock_is_free(self))
+        return 1;
+    failed = write_frame(self, PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame), NULL, 0);
+    return failed ? failed : add(&C(messages_out), 1);
+}
+
+/* Have the processor fetch what `send_shared` will look at: of a thousand members nothing is in its caches, and to wait
+   for it takes as long as all else here. First the connection, and a member later what that refers to. */
+ALWAYS_INLINE void fetch(PyObject *self) {
+    PREFETCH(self);
+    PREFETCH(&C(_corked)); /* the first of those slots, one in the middle, and the last */
+    PREFETCH(&C(_protocol));
+    PREFETCH(&C(messages_out));
+}
+
+ALWAYS_INLINE void fetch_more(PyObject *self) {
+    PyObject *protocol;
+    if (Py_TYPE(self) != connection_type || (protocol = C(_protocol)) == NULL) return;
+    PREFETCH(protocol);
+    PREFETCH(&P(state));
+    PREFETCH(C(_lock));
+    PREFETCH(C(fd));
+    PREFETCH(C(bytes_out));
+    PREFETCH(C(messages_out));
+}
+
+/* As uwasp.fanout.send_to_all. */
+static PyObject *send_to_all(PyObject *module, PyObject *const *args, Py_ssize_t count) {
+    PyObject *frame, *members, *following, *member;
+    Py_ssize_t next, left;
+    double deadline;
+    if (count != 5 || !PyBytes_CheckExact(args[0]) || !PyTuple_CheckExact(args[1]) || !PyIter_Check(args[2])) {
+        PyErr_SetString(PyExc_TypeError, "send_to_all(frame: bytes, members: tuple, following: Iterator, "
+                                         "deadline: float, cut: Callable)");
+        return NULL;
+    }
+    frame = args[0];
+    members = args[1];
+    following = args[2];
+    deadline = PyFloat_AsDouble(args[3]);
+    if (deadline == -1 && PyErr_Occurred()) return NULL;
+    left = PyObject_LengthHint(following, 0);
+    if (left < 0) return NULL;
+    next = left <= PyTuple_GET_SIZE(members) ? PyTuple_GET_SIZE(members) - left : PyTuple_GET_SIZE(members);
+    while ((member = PyIter_Next(following)) != NULL) {
+        int failed;
+        next++;
+        if (next + 1 < PyTuple_GET_SIZE(members)) fetch(PyTuple_GET_ITEM(members, next + 1));
+        if (next < PyTuple_GET_SIZE(members)) fetch_more(PyTuple_GET_ITEM(members, next));
+        failed = send_shared(member, frame);
+        if (failed > 0) failed = discard(PyObject_CallMethodOneArg(member, name_send_shared, frame));
+        if (failed && PyErr_ExceptionMatches(PyExc_Exception)) {
+            PyObject *arguments[2] = {member, raised()};
+            failed = discard(PyObject_Vectorcall(args[4], arguments, 2, NULL));
+            Py_DECREF(arguments[1]);
+        }
+        Py_DECREF(member);
+        if (failed) return NULL;
+        if (monotonic() >= deadline) Py_RETURN_FALSE;
+    }
+    if (PyErr_Occurred()) return NULL;
+    Py_RETURN_TRUE;
+}
+
+/* Delivering */
 
 static int begin_to_cork(PyObject *self, double since) {
     PyObject *empty = PyByteArray_FromStringAndSize(NULL, 0), *time = PyFloat_FromDouble(since);
@@ -533,11 +640,14 @@ static int begin_to_cork(PyObject *self, double since) {
     return discard(PyObject_CallMethodOneArg(C(_listener), name_cork, self));
 }
 
-/* Give messages to the server: Connection._consume_several, and the call in `consume` for a single one. `*seen` is how many
-   it was given, all of them unless the slice is over or it raised (-1). The list becomes shorter if the server closes. */
+static int is_message(PyObject *event) { return PyUnicode_CheckExact(event) || PyBytes_CheckExact(event); }
+
+/* Give events to the server: Connection._consume_several, and the call in `consume` for a single message. `*seen` is how
+   many it was given, all of them unless the slice is over or it raised (-1). The list becomes shorter if the server
+   closes. */
 static int run(PyObject *self, PyObject *server, PyObject *messages, double *slice_ends, Py_ssize_t *seen) {
     double before = 0, now, since = 0;
-    int several = PyList_GET_SIZE(messages) > 1;
+    int several = PyList_GET_SIZE(messages) > 1 || !is_message(PyList_GET_ITEM(messages, 0));
     if (several) {
         before = monotonic();
         if (*slice_ends <= 0) *slice_ends = before + slice;
@@ -547,10 +657,14 @@ static int run(PyObject *self, PyObject *server, PyObject *messages, double *sli
         if (several && C(_corked) == Py_None && C(_is_fast) == Py_True && C(_may_cork) == Py_True) {
             since = before;
             if (begin_to_cork(self, since)) return -1;
+            if (*seen >= PyList_GET_SIZE(messages)) break; /* in there, another thread had its turn, and has closed */
         }
         message = Py_NewRef(PyList_GET_ITEM(messages, *seen));
         *seen += 1;
-        result = PyObject_CallMethodOneArg(server, name_on_message, message);
+        if (is_message(message))
+            result = PyObject_CallMethodOneArg(server, name_on_message, message);
+        else
+            result = PyObject_CallMethodOneArg(message, name_tell, server);
         Py_DECREF(message);
         if (result == NULL) return -1;
         Py_DECREF(result);
@@ -567,9 +681,7 @@ static int run(PyObject *self, PyObject *server, PyObject *messages, double *sli
 
 /* Go on after an exception, unless it is for whoever consumes; that is the one in `*foreign` then. */
 static int recover(PyObject *self, PyObject **foreign) {
-    PyObject *error = raised(), *result;
-    if (C(_corked) != Py_None && send_corked(self)) PyErr_WriteUnraisable(self);
-    result = PyObject_CallMethodOneArg(self, name_failed, error);
+    PyObject *error = raised(), *result = PyObject_CallMethodOneArg(self, name_failed, error);
     Py_DECREF(error);
     if (result == NULL) return -1;
     if (result == Py_None) Py_DECREF(result);
@@ -589,17 +701,28 @@ static PyObject *take_batch(PyObject *self) {
     PyObject *messages = C(_inbox), *protocol = C(_protocol);
     if (protocol == NULL || Py_TYPE(protocol) != protocol_type || P(unread) != Py_None || C(_paused) != Py_False ||
         !lock_is_free(self))
-        return PyObject_CallMethodNoArgs(self, name_take);
+        return in_python(slow_take, self, NULL, 0, NULL);
     if (messages != Py_None && PyList_CheckExact(messages) && PyList_GET_SIZE(messages) > 0) {
         C(_inbox) = Py_NewRef(Py_None); /* the reference is ours now */
         SET(C(_queued), zero);
+        if (C(_told) != zero) SET(C(_told), zero);
         SET(C(_batch), messages);
         return messages;
     }
-    if (P(state) != open_state) return PyObject_CallMethodNoArgs(self, name_take);
+    if (P(state) != open_state) return in_python(slow_take, self, NULL, 0, NULL);
     SET(C(_batch), Py_None);
     SET(C(_busy), Py_False);
     return NULL;
+}
+
+/* Incoming.take, for a consumer that goes through the steps itself. */
+static PyObject *connection_take(PyObject *self, PyObject *unused) {
+    PyObject *messages;
+    (void)unused;
+    if (C(_told) != zero || (C(_inbox) != Py_None && C(_batch) != Py_None)) /* to be told; or it may be others' turn */
+        return in_python(slow_take, self, NULL, 0, NULL);
+    messages = take_batch(self);
+    return messages == NULL && !PyErr_Occurred() ? PyList_New(0) : messages;
 }
 
 static int give_way(PyObject *self) {
@@ -611,13 +734,13 @@ static int give_way(PyObject *self) {
 
 static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     PyObject *server = C(server), *foreign = NULL, *messages;
-    double slice_ends = 0; /* as Incoming._slice_ends */
+    double slice_ends = 0; /* as Incoming._slice_ends; -1: it is not the first batch, and nobody has looked */
     int cork = 0, failed = 0, slice_is_over = 0;
     if (count + (names ? PyTuple_GET_SIZE(names) : 0) == 1) {
         cork = PyObject_IsTrue(args[0]);
         if (cork < 0) return NULL;
     }
-    if (C(_opened_at) == Py_None || server == NULL || server == Py_None || C(_listener) == NULL ||
+    if (C(_opened_at) == Py_None || C(conversation) != Py_None || server == NULL || server == Py_None || C(_listener) == NULL ||
         (names && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "cork")))
         return in_python(slow_consume, self, args, count, names);
     Py_INCREF(server);
@@ -625,10 +748,15 @@ static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count
     SET(C(_slice_ends), zero);
     for (;;) {
         Py_ssize_t seen = 0;
-        if (slice_ends > 0 && monotonic() >= slice_ends) {
-            failed = give_way(self);
-            slice_is_over = 1;
-            break;
+        if (slice_ends != 0 && C(_inbox) != Py_None) {
+            double now = monotonic();
+            if (slice_ends < 0) slice_ends = now + slice;
+            else if (now >= slice_ends) {
+                SET(C(_batch), Py_None);
+                failed = give_way(self);
+                slice_is_over = 1;
+                break;
+            }
         }
         messages = take_batch(self);
         if (messages == NULL) {
@@ -648,8 +776,7 @@ static PyObject *consume(PyObject *self, PyObject *const *args, Py_ssize_t count
             Py_DECREF(messages);
             break;
         }
-        if (slice_ends < 0) slice_ends = monotonic() + slice;
-        else if (slice_ends == 0) slice_ends = -1;
+        if (slice_ends == 0) slice_ends = -1;
         if (run(self, server, messages, &slice_ends, &seen)) failed = recover(self, &foreign);
         if (!failed && C(_corked) != Py_None && send_corked(self)) failed = recover(self, &foreign);
         if (!failed && seen < PyList_GET_SIZE(messages)) failed = put_back(self, messages, seen);
@@ -671,6 +798,7 @@ static PyMethodDef methods_of_connection[] = {
     {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"consume", (PyCFunction)(void (*)(void))consume, METH_FASTCALL | METH_KEYWORDS, NULL},
     {"send", connection_send, METH_O, NULL},
+    {"take", connection_take, METH_NOARGS, NULL},
 };
 static PyMethodDef methods_of_websocket[] = {{"send", websocket_send, METH_O, NULL}};
 static PyMethodDef methods_of_listener[] = {{"_dispatch", dispatch, METH_O, NULL}};
@@ -730,7 +858,8 @@ static PyObject *accelerate(PyObject *module, PyObject *arguments) {
     slow_receive = replace(connection_type, &methods_of_connection[0]);
     slow_consume = slow_receive ? replace(connection_type, &methods_of_connection[1]) : NULL;
     slow_send = slow_consume ? replace(connection_type, &methods_of_connection[2]) : NULL;
-    slow_websocket_send = slow_send ? replace(websocket_type, &methods_of_websocket[0]) : NULL;
+    slow_take = slow_send ? replace(connection_type, &methods_of_connection[3]) : NULL;
+    slow_websocket_send = slow_take ? replace(websocket_type, &methods_of_websocket[0]) : NULL;
     slow_dispatch = slow_websocket_send ? replace((PyTypeObject *)listener, &methods_of_listener[0]) : NULL;
     if (slow_dispatch == NULL) return NULL;
     Py_RETURN_NONE;
@@ -738,6 +867,7 @@ static PyObject *accelerate(PyObject *module, PyObject *arguments) {
 
 static PyMethodDef functions[] = {
     {"accelerate", accelerate, METH_VARARGS, "Put the methods of this module into the classes of uwasp-core."},
+    {"send_to_all", (PyCFunction)(void (*)(void))send_to_all, METH_FASTCALL, "As uwasp.fanout.send_to_all."},
     {"take_messages", (PyCFunction)(void (*)(void))take_messages, METH_FASTCALL, "As uwasp.protocol.take_messages."},
     {NULL, NULL, 0, NULL},
 };
@@ -755,12 +885,14 @@ PyMODINIT_FUNC PyInit__speedups(void) {
         {&name_cut, "_cut"},
         {&name_failed, "_failed"},
         {&name_flush_corked, "flush_corked"},
+        {&name_max_queue_size, "max_queue_size"},
         {&name_now, "now"},
         {&name_on_message, "on_message"},
         {&name_put_back, "put_back"},
         {&name_read_on, "_read_on"},
         {&name_ready, "ready"},
-        {&name_take, "take"},
+        {&name_send_shared, "send_shared"},
+        {&name_tell, "tell"},
         {&name_watch_outgoing, "_watch_outgoing"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

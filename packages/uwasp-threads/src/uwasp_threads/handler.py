@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from uwasp import ConfigurationError, Handler, WebSocket, goodbye, takeover
+from uwasp import Handler, WebSocket, goodbye, preflight
+from uwasp.conversations import Conversation
 from uwasp.server import ServerInterface
-from uwasp_threads.threads import Threads, start_thread
+from uwasp.signals import start_thread
+from uwasp_threads.threads import Threads
 
 __all__ = ["ThreadHandler"]
 
 _numbers = itertools.count(1)
-# uWSGI interns a dozen names for the environ of each request. If nobody keeps them they are forgotten with it, and the
-# interpreter's table of interned strings, which has not room for all that it had, is made anew every thousand requests:
-# a megabyte, in the memory of whichever thread that happens in, which keeps it.
-_names_in_environ: set[str] = set()
 
 
 class ThreadHandler(Handler):
@@ -31,6 +28,7 @@ class ThreadHandler(Handler):
     Attributes:
         max_consumers: the largest number of consumer threads in a process (default: 64). So many servers can block at
             once before others wait for them. To set it, derive a class with another value and pass that.
+        max_conversations: the largest number of servers that are functions, each of which is a thread (default: 256).
     """
 
     max_consumers: ClassVar[int] = 64
@@ -38,7 +36,7 @@ class ThreadHandler(Handler):
     _threads: ClassVar[dict[tuple[type[ThreadHandler], int], Threads]] = {}
     _threads_lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, ws: WebSocket, server: ServerInterface) -> None:
+    def __init__(self, ws: WebSocket, server: ServerInterface | Conversation) -> None:
         super().__init__(ws, server)
         self._own_threads = self._of_this_process()
 
@@ -50,36 +48,10 @@ class ThreadHandler(Handler):
             ConfigurationError: uWSGI has threads disabled, or runs requests in another way than by threads, or gevent
                 has replaced threads.
         """
-        if not takeover.running_under_uwsgi():
-            return
-        loop = takeover.loop()
-        if loop == "gevent":
-            raise ConfigurationError(
-                f"{cls.__name__} is not for uWSGI's gevent loop: "
-                'pass handler_class="gevent" (pip install uwasp-gevent), or run uWSGI with --threads, not --gevent'
-            )
-        if takeover.async_cores() or loop is not None:
-            mode = "--async N, alone or with --ugreen or --greenlet" if loop is None else f"{loop} loop"
-            raise ConfigurationError(
-                f"{cls.__name__} is not for uWSGI's {mode}: threads may starve there, and a worker ends without a "
-                "goodbye; take --threads N in its place"
-            )
-        if not takeover.threads_enabled():
-            raise ConfigurationError(
-                f"{cls.__name__} needs Python threads, which uWSGI has disabled: "
-                "add --enable-threads (enable-threads = true in an ini file), or --threads N"
-            )
-        monkey = sys.modules.get("gevent.monkey")
-        if monkey is not None and monkey.is_module_patched("threading"):
-            raise ConfigurationError(
-                f"{cls.__name__} needs real threads, which gevent.monkey has patched away: "
-                'run uWSGI with --gevent and handler_class="gevent", or leave threads unpatched'
-            )
+        preflight.check_threads(cls.__name__)
 
     def handle(self, environ: dict[str, Any], protocol_name: str | None = None) -> Iterable[bytes]:
         """Hand the connection to the listener thread; the uWSGI thread of the request is free again."""
-        if not _names_in_environ:
-            _names_in_environ.update(name for name in environ if not name.startswith("HTTP_"))
         self._own_threads.listener.add(self.ws, self.server)
         return []
 

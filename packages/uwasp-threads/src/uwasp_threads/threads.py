@@ -6,15 +6,16 @@ listener wakes a further one only when those that are awake take nothing: becaus
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 from uwasp import Listener, signals
+from uwasp.signals import start_thread
 
-__all__ = ["Threads", "start_thread"]
+__all__ = ["Threads"]
 
 logger = logging.getLogger("uwasp.threads")
 
@@ -35,22 +36,6 @@ IDLE_TIMEOUT = 30.0
 RETRY_PERIOD = 0.5
 
 
-def start_thread(name: str, target: Callable[..., object], *args: object) -> threading.Thread:
-    """Start a daemon thread for what the application wants done. It hears signals as the application's own threads do.
-
-    Raises:
-        RuntimeError: the system has none left.
-    """
-
-    def run() -> None:
-        signals.hear_like_the_main_thread()
-        target(*args)
-
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread
-
-
 class Threads:
     """Starts the listener thread; consumer threads come and go with need.
 
@@ -58,8 +43,7 @@ class Threads:
         max_consumers: the largest number of consumer threads, at least 1.
 
     Raises:
-        RuntimeError: the listener's thread cannot be started.
-        OSError: no descriptor is left for the listener.
+        OSError: no thread (EAGAIN), or no descriptor, is left for the listener.
     """
 
     def __init__(self, max_consumers: int) -> None:
@@ -77,7 +61,10 @@ class Threads:
         self._listener_thread = threading.Thread(
             target=self._listen, args=(is_made,), name="uwasp-listener", daemon=True
         )
-        self._listener_thread.start()  # first: if it cannot be, no descriptor is left open
+        try:
+            self._listener_thread.start()  # first: if it cannot be, no descriptor is left open
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, f"the listener's thread: {error}") from error
         try:
             self.listener = Listener(new_waiter=self._new_waiter)
         finally:

@@ -1,0 +1,259 @@
+"""`Bus`: what the groups of several processes have in common, as users hold it; and the default one of a process.
+
+What carries it is a `uwasp.transport.Transport`, which the URL's scheme names. It is made, and connected, in each
+process that uses it, when it is first used there: uWSGI forks after it has loaded the application.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from uwasp import goodbye, takeover
+from uwasp.exceptions import ConfigurationError
+from uwasp.identity import identity
+from uwasp.membership import Membership
+from uwasp.transport import Transport, find_transport
+
+if TYPE_CHECKING:
+    from uwasp.group import Group
+    from uwasp.listener import Waiter
+
+__all__ = ["DEFAULT_URL", "Bus", "default_bus", "find_bus", "open_bus", "or_default", "set_default"]
+
+DEFAULT_URL = "local:"
+BACKLOG = 2**24  # bytes
+FLUSH_TIMEOUT = 1.0  # seconds
+
+_default: Bus | None = None
+_found: dict[str, Bus] = {}
+_opened: set[tuple[int, str]] = set()  # each process, and the URL of a bus that it has opened
+
+
+def _waiter_of_the_default() -> Waiter | None:
+    new_waiter = threading.Event if _default is None else _default.new_waiter
+    return threading.Event() if new_waiter is _waiter_of_the_default else new_waiter()
+
+
+class Bus:
+    """Carries what groups say between processes. See `open_bus`; to leave a `with` block closes it.
+
+    Args:
+        url: names it: `"local:"` for all processes of one uWSGI, `"local:/run/mysite"` for all on one machine,
+            `"redis://localhost:6379/0"` for all on several (uwasp-redis).
+        backlog: so many bytes may wait in a process to be sent to members of its groups at most (default: 16 MiB).
+            What comes beyond that is lost, and the members' servers are told by `on_missed`.
+        new_waiter: makes what a caller waits with for answers; it returns `None` where the caller must not wait
+            (default: as for the default bus of the process, which is as its handler does; else `threading.Event`).
+
+    Attributes:
+        url: as given.
+
+    Raises:
+        ConfigurationError: no bus of this kind is installed.
+    """
+
+    def __init__(
+        self, url: str, backlog: int = BACKLOG, new_waiter: Callable[[], Waiter | None] = _waiter_of_the_default
+    ) -> None:
+        self.url = url
+        self.new_waiter = new_waiter
+        self._backlog = backlog
+        self._transport_class = find_transport(url)
+        self._memberships: dict[int, Membership] = {}  # by process
+        self._locks: dict[int, threading.Lock] = {}  # by process: one that was forked finds none held for ever
+        self._is_closed = False
+
+    def check(self) -> None:
+        """Look whether the URL can be one of a bus, as far as that is known without connecting.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
+        self._transport_class.check(self.url)
+
+    def group(self, *parts: str | int | UUID) -> Group:
+        """A group on this bus; see `uwasp.Group`."""
+        from uwasp.group import Group
+
+        return Group(*parts, bus=self)
+
+    def group_named(self, name: str) -> Group:
+        """For those who know the group's whole, escaped name."""
+        from uwasp.group import Group
+
+        return Group(*(part.replace("%2F", "/").replace("%25", "%") for part in name.split("/")), bus=self)
+
+    @property
+    def can_claim(self) -> bool:
+        """Whether its transport can have a name held by one process alone."""
+        return getattr(self._transport_class, "claim", Transport.claim) is not Transport.claim
+
+    def claim(self, name: str) -> None:
+        """For background work: see `uwasp.transport.Transport.claim`. Opens the bus.
+
+        Raises:
+            ConfigurationError, RuntimeError: it cannot be; see `membership`.
+        """
+        self.membership.transport.claim(name)
+
+    def holds(self, name: str) -> bool:
+        """For background work: see `uwasp.transport.Transport.holds`. Does not open the bus."""
+        membership = self._memberships.get(os.getpid())
+        return membership is not None and membership.transport.holds(name)
+
+    @property
+    def membership(self) -> Membership:
+        """For groups: who of this process is in which; opened when it is first asked for.
+
+        Raises:
+            ConfigurationError: the URL cannot be one of a bus, or the bus is not for this process.
+            RuntimeError: the bus was closed; or no thread can be started for it.
+        """
+        return self._memberships.get(os.getpid()) or self._open()
+
+    def _open(self) -> Membership:
+        process = os.getpid()
+        with self._locks.setdefault(process, threading.Lock()):
+            if self._is_closed:
+                raise RuntimeError(f"the bus {self!r} is closed")
+            found = self._memberships.get(process)
+            if found is not None:
+                return found
+            self.check()
+            # What it counts begins at 1: a second one in this process is another for those who have heard the first.
+            is_first = (process, self.url) not in _opened
+            sender = identity() if is_first else os.urandom(8)
+            membership = Membership(self, self._transport_class, self._backlog, sender)
+            takeover.keep_standard_descriptors()
+            membership.open()
+            _opened.add((process, self.url))
+            self._memberships[process] = membership
+        if takeover.running_under_uwsgi():
+            goodbye.afterwards(self._end)
+        elif takeover.instance() is not None:  # in a test: nobody closes what its application has opened
+            atexit.register(self._end)
+        return membership
+
+    def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        """Carry what was sent, then part from the other processes.
+
+        Args:
+            timeout: how long that may take at most, in seconds.
+        """
+        global _default
+        self._is_closed = True
+        if _default is self:
+            _default = None
+        self._end(timeout)
+
+    def _end(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        membership = self._memberships.pop(os.getpid(), None)
+        if membership is not None:
+            membership.end(timeout)
+
+    def __enter__(self) -> Bus:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Bus {_without_password(self.url)}>"
+
+
+def open_bus(url: str = DEFAULT_URL, backlog: int = BACKLOG) -> Bus:
+    """Open a bus from outside: in a script, a task queue's worker, a cron job; or in a mule or spooler of a uWSGI that
+    has not loaded the application. It is the default bus of a process that has none.
+
+        with uwasp.open_bus("redis://localhost:6379/0") as bus:
+            bus.group("user", 42).send("your report is ready")
+
+    Args:
+        url: names it; see `Bus`.
+        backlog: see `Bus`.
+
+    Raises:
+        ConfigurationError: the URL cannot be one of a bus.
+    """
+    global _default
+    bus = Bus(url, backlog)
+    _ = bus.membership
+    if _default is None:
+        _default = bus
+    return bus
+
+
+def find_bus(url: str) -> Bus:
+    """The one bus of that URL that the groups of this process use.
+
+    Raises:
+        ConfigurationError: the URL cannot be one of a bus.
+    """
+    if _default is not None and _default.url == url:
+        return _default
+    found = _found.get(url)
+    if found is None:
+        bus = Bus(url)
+        bus.check()
+        found = _found.setdefault(url, bus)
+    return found
+
+
+def or_default(bus: Bus | None) -> Bus | None:
+    """This bus, or that of the groups that name none, if the process has one."""
+    return bus or _default
+
+
+def default_bus() -> Bus:
+    """The bus of those groups that name none.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    if _default is None:
+        raise RuntimeError(
+            "this process has no bus: make the WebSocketMiddleware first, or, where the application is not loaded, "
+            'call uwasp.open_bus("local:")'
+        )
+    return _default
+
+
+def set_default(bus: Bus | str | None, new_waiter: Callable[[], Waiter | None]) -> Bus:
+    """For the middleware: have a process use a bus.
+
+    Args:
+        bus: the bus, or its URL; `None`: the one that it has, else `"local:"`. What speaks against that is said when it
+            is used, for who uses no groups needs none.
+        new_waiter: see `Bus`.
+
+    Raises:
+        ConfigurationError: it uses another one; or the URL cannot be one of a bus.
+    """
+    global _default
+    if isinstance(bus, Bus):
+        bus.check()
+    if _default is None:
+        if bus is None:
+            bus = _found.setdefault(DEFAULT_URL, Bus(DEFAULT_URL))
+        _default = find_bus(bus) if isinstance(bus, str) else bus
+        _default.new_waiter = new_waiter
+    elif bus is not None and bus is not _default and bus != _default.url:
+        raise ConfigurationError(
+            f"the default bus of this process is {_default!r}, and a second WebSocketMiddleware names {bus!r}: give "
+            'both the same, or name another where it is used, Group("room", bus="...")'
+        )
+    return _default
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    if not at:
+        return url
+    scheme, _, credentials = head.partition("//")
+    user = credentials.partition(":")[0]
+    return f"{scheme}//{user}:...@{tail}"
