@@ -1,0 +1,89 @@
+"""Clients that send without end, or much at once, hold up neither other connections nor HTTP requests."""
+
+from __future__ import annotations
+
+import selectors
+import statistics
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from urllib.request import urlopen
+
+from uwasp_pytest.behaviour import APPLICATIONS
+from uwasp_pytest.behaviour.raw import RawClient, frame
+
+LIMITS = APPLICATIONS / "limits.py"
+PROMISED = 0.5  # seconds
+TINY = frame(1, b"x" * 8) * 4681  # 64 KiB of messages, each some work for its server
+
+
+@contextmanager
+def flooding(clients):
+    """Each client sends messages as fast as the server reads them."""
+    position = dict.fromkeys(clients, 0)  # in TINY, of what is sent next
+    with selectors.DefaultSelector() as writable:
+        for client in clients:
+            client.socket.setblocking(False)
+            writable.register(client.socket, selectors.EVENT_WRITE, client)
+        is_over = threading.Event()
+
+        def flood():
+            while not is_over.is_set():
+                for key, _ in writable.select(0.1):
+                    start = position[key.data]
+                    position[key.data] = (start + key.data.socket.send(memoryview(TINY)[start:])) % len(TINY)
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        try:
+            yield
+            assert thread.is_alive()
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def assert_others_are_served(uwsgi, other, times=9):
+    """Half of the answers are to come in time: single ones may be late for what else runs on this machine."""
+    echoes, pages = [], []
+    for number in range(times):
+        before = time.monotonic()
+        other.send(frame(1, str(number).encode()))
+        assert other.recv().data == str(number).encode()
+        between = time.monotonic()
+        with urlopen(f"http://{uwsgi.address}/", timeout=10) as response:
+            response.read()
+        echoes.append(between - before)
+        pages.append(time.monotonic() - between)
+    assert statistics.median(echoes) < PROMISED
+    assert statistics.median(pages) < PROMISED
+
+
+def test_many_that_flood_do_not_starve_the_others(serve):
+    uwsgi = serve(application=LIMITS)
+    with ExitStack() as stack:
+        other = stack.enter_context(RawClient(uwsgi.port, "/echo?other"))
+        flooders = [stack.enter_context(RawClient(uwsgi.port, f"/working?{number}")) for number in range(50)]
+        stack.enter_context(flooding(flooders))
+        assert_others_are_served(uwsgi, other)
+        with RawClient(uwsgi.port, "/echo?new") as new:
+            assert_others_are_served(uwsgi, new)
+
+
+def test_one_that_floods_does_not_starve_the_others(serve):
+    uwsgi = serve(application=LIMITS)
+    with (
+        RawClient(uwsgi.port, "/echo?other") as other,
+        RawClient(uwsgi.port, "/working?0") as flooder,
+        flooding([flooder]),
+    ):
+        assert_others_are_served(uwsgi, other)
+
+
+def test_several_that_send_much_at_once_do_not_hold_the_others_up(serve):
+    uwsgi = serve(application=LIMITS)
+    with ExitStack() as stack:
+        other = stack.enter_context(RawClient(uwsgi.port, "/echo?other"))
+        for number in range(20):
+            stack.enter_context(RawClient(uwsgi.port, f"/working?{number}")).send(TINY)
+        assert_others_are_served(uwsgi, other, times=3)

@@ -1,0 +1,257 @@
+"""`uwasp check`: what there is, what will bite, and why a handshake is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from importlib.util import find_spec
+
+import pytest
+from websockets.server import ServerProtocol
+
+from commands import is_alive, uwasp
+from processes import LOOP_OPTIONS, debian_uwsgi, listening_socket, not_installed, wait_until
+from test_dev import FLASK
+
+SITE = """
+from functools import partial
+
+import uwasp
+
+
+class Echo(uwasp.Server):
+    max_queue = 5
+
+    def on_message(self, message):
+        self.ws.send(message)
+
+
+class Members(uwasp.Server):
+    @classmethod
+    def authorize(cls, environ):
+        raise uwasp.Refusal(401, "log in")
+
+
+def converse(ws):
+    for message in ws:
+        ws.send(message)
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/html")])
+    return [b"<p>a page"]
+
+
+servers = [("/echo", Echo), ("/members", Members), ("/rooms/<name>", converse), ("/partial", partial(Echo))]
+application = uwasp.WebSocketMiddleware(app, "threads", servers, max_message_size=1000, bus="redis://me:secret@host")
+"""
+
+
+SOCK = """
+from uwasp_flask import Sock
+
+app = create_app()
+
+
+@Sock(app).route("/rooms/<name>")
+def room(ws, name):
+    pass
+"""
+
+
+@pytest.fixture
+def site(project):
+    (project / "site.py").unlink(missing_ok=True)
+    (project / "mysite.py").write_text(SITE)
+    return project
+
+
+def check(*arguments, code, **keywords) -> str:
+    result = uwasp("check", *arguments, **keywords)
+    assert result.stderr == ""
+    assert result.returncode == code, result.stdout
+    return result.stdout
+
+
+def test_it_says_what_is_there(site):
+    said = check("mysite:application", code=0, cwd=site)
+    for line in (
+        "handler: uwasp_threads.handler.ThreadHandler",
+        "bus: redis://me:...@host",
+        "options: max_message_size=1000",
+        "path: /echo mysite.Echo, max_queue=5",
+        "path: /members mysite.Members",
+        "path: /rooms/<name> mysite.converse",
+        "path: /partial mysite.Echo, max_queue=5",
+    ):
+        assert f"  {line}\n" in said
+    assert said.startswith("mysite:application loads under uWSGI 2.")
+    assert "in its loop for threads\n" in said
+    assert "  C: uwasp-speedups is" in said
+    assert "secret" not in said
+    assert said.endswith("nothing bites\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "bite"),
+    [
+        (["--listen", "100"], "the backlog is 100: after a reload, clients beyond that go without an answer; "),
+        (["--max-fd", "512"], "a process may have 512 descriptors, of which each WebSocket needs one: add --max-fd "),
+        (["--harakiri", "30"], "uWSGI's --harakiri kills a worker in which one HTTP request takes too long"),
+        (["--processes", "3", "--cheaper", "1"], "uWSGI's --cheaper counts requests and sees no WebSockets"),
+        (["--idle", "60"], "uWSGI's --idle counts requests and sees no WebSockets"),
+        (["--http", "127.0.0.1:0"], "uWSGI's --http router forwards no WebSocket frames without --http-websockets"),
+        (["--mount", "/a=a.py", "--mount", "/b=b"], "the application of a second --mount has an interpreter of its"),
+        ([], "without a master, uWSGI does not reload"),
+    ],
+    ids=["listen", "descriptors", "harakiri", "cheaper", "idle", "http", "interpreters", "master"],
+)
+def test_it_says_what_will_bite(project, options, bite):
+    sound = ["--threads", "2", "--listen", "2000", "--max-fd", "4000", "--binary-path", sys.executable]
+    master = ["--master"] if options else []
+    said = check("echo:application", "--", *sound, *master, *options, code=1, cwd=project)
+    assert f"! {bite}" in said
+    assert said.endswith("\n1 to look at\n")
+
+
+def test_an_ini_is_checked_as_it_is(project):
+    (project / "site.ini").write_text("[uwsgi]\nmaster = true\nthreads = 2\nlisten = 50\nmodule = echo:application\n")
+    assert "! the backlog is 50" in check("echo:application", "--", "--ini", "site.ini", code=1, cwd=project)
+
+
+def test_an_ini_that_logs_elsewhere_is_checked_too(project):
+    ini = f"[uwsgi]\nmaster = true\nthreads = 2\nlisten = 50\nlogto = {project}/log\n"
+    (project / "site.ini").write_text(ini)
+    assert "! the backlog is 50" in check("echo:application", "--", "--ini", "site.ini", code=1, cwd=project)
+
+
+LAZY = """
+class Lazy:  # as Django's SimpleLazyObject
+    @property
+    def __class__(self):
+        raise RuntimeError("looked up too early")
+
+    def __call__(self):
+        pass
+
+lazy = Lazy()
+"""
+
+
+def test_a_lazy_object_is_not_looked_up(project):
+    (project / "echo.py").write_text(f"{(project / 'echo.py').read_text()}{LAZY}")
+    assert check("echo", code=0, cwd=project).endswith("nothing bites\n")
+
+
+def test_nothing_is_left_of_what_the_application_starts_while_it_is_looked_at(project):
+    text = (project / "echo.py").read_text()
+    start = 'import subprocess\nopen("pid", "w").write(str(subprocess.Popen(["sleep", "600"]).pid))\n'
+    (project / "echo.py").write_text(f"{text}{start}")
+    check("echo:application", code=0, cwd=project)
+    pid = int((project / "pid").read_text())
+    try:
+        wait_until(lambda: not is_alive(pid), "what the application has started to end", 5)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_routes_of_flask_are_told(project):
+    if find_spec("flask") is None:
+        not_installed("flask")
+    (project / "app.py").write_text(f"{FLASK}{SOCK}")
+    said = check(code=0, cwd=project)
+    assert said.startswith("app:app loads under uWSGI 2.")
+    assert "  route: /rooms/<name>\n" in said
+
+
+def test_debians_uwsgi_is_asked_too(project):
+    program = debian_uwsgi("python3")
+    said = check("echo:application", "--uwsgi", program, code=0, cwd=project)
+    assert f"under uWSGI 2.0.21 ({program})" in said
+
+
+def test_an_application_without_websockets_is_told(project):
+    (project / "plain.py").write_text("def application(environ, start_response):\n    return []\n")
+    said = check("plain", code=1, cwd=project)
+    assert "! there is no WebSocketMiddleware in it: it serves no WebSockets\n" in said
+
+
+def test_one_that_does_not_load_is_one_line(project):
+    (project / "echo.py").write_text("import uwasp\nuwasp.WebSocketMiddleware(print, servers=[('/x?', print)])\n")
+    result = uwasp("check", "echo", cwd=project)
+    assert (result.returncode, result.stderr.count("\n"), result.stdout) == (1, 1, "")
+    assert result.stderr.startswith("uwasp: echo.py, line 2: ")
+
+
+@pytest.fixture
+def served(start_uwsgi, site):
+    return start_uwsgi(site / "mysite.py", *LOOP_OPTIONS["threads"])
+
+
+def test_a_handshake_is_tried(served):
+    url = f"{served.url}/echo"
+    assert check("--url", url, code=0) == f"{url} opens, and answers a ping\nnothing bites\n"
+    own = f"http://{served.address}"
+    assert f"{url} opens for a page of {own}, and " in check("--url", url, "--origin", own, code=0)
+
+
+@pytest.mark.parametrize(
+    ("path", "origin", "why"),
+    [
+        ("/echo", "https://evil.example", "403 Forbidden ('this origin may not open a WebSocket here"),
+        ("/members", None, "401 Unauthorized ('log in'): authorize lets nobody in without a login"),
+        ("/nothing", None, "404 Not Found ('there is no WebSocket at this path'): there is no WebSocket at this path"),
+    ],
+)
+def test_a_refusal_is_explained(served, path, origin, why):
+    origins = ["--origin", origin] if origin else []
+    said = check("--url", f"{served.url}{path}", *origins, code=1)
+    page = f" for a page of {origin}" if origin else ""
+    assert f"! {served.url}{path} does not open{page}: {why}" in said
+
+
+def close_at_once(listening):
+    """Answer a handshake and close, in one write."""
+    connection, _ = listening.accept()
+    with connection:
+        protocol = ServerProtocol()
+        protocol.receive_data(connection.recv(2**16))
+        (request,) = protocol.events_received()
+        protocol.send_response(protocol.accept(request))
+        protocol.send_close(4000, "not today")
+        connection.sendall(b"".join(protocol.data_to_send()))
+        while connection.recv(2**16):
+            pass
+
+
+def test_a_server_that_closes_at_once_is_told_of():
+    with listening_socket() as listening:
+        thread = threading.Thread(target=close_at_once, args=[listening], daemon=True)
+        thread.start()
+        said = check("--url", "ws://127.0.0.1:{1}/".format(*listening.getsockname()), code=1)
+        thread.join(20)
+    assert "/ does not open: it was opened, and closed at once with 4000 'not today'" in said
+
+
+def test_a_page_in_the_place_of_a_websocket_is_explained(start_uwsgi, project):
+    (project / "page.py").write_text(SITE.partition("servers =")[0] + "application = app\n")
+    served = start_uwsgi(project / "page.py", *LOOP_OPTIONS["threads"])
+    said = check("--url", f"{served.url}/echo", code=1)
+    assert "does not open: 200 OK: it was answered with a page: no WebSocket is at this path, or a proxy" in said
+
+
+def test_a_router_that_forwards_no_frames_is_explained(start_uwsgi, project):
+    served = start_uwsgi(project / "echo.py", *LOOP_OPTIONS["threads"], kind="http")
+    said = check("--url", f"{served.url}/echo", code=1)
+    assert "the handshake was answered, and no frame after it: uWSGI's --http without --http-websockets" in said
+
+
+def test_nobody_there_and_no_url_are_explained():
+    with listening_socket() as free:
+        port = free.getsockname()[1]
+    assert "Connection refused" in check("--url", f"ws://127.0.0.1:{port}/", code=1)
+    assert "expected ws://host/path or wss://host/path" in check("--url", "example.com/echo", code=1)
