@@ -12,6 +12,7 @@ In a project of yours, only the last lines are new; they go into its wsgi.py. Th
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
@@ -24,9 +25,10 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width"><title>Echo</title>
 <form><input name="text" autocomplete="off" autofocus> <button>Send</button></form>
 <pre></pre>
-<script>
-  const socket = new WebSocket(location.href.replace("http", "ws") + "echo");
-  socket.onmessage = ({data}) => document.querySelector("pre").append(data, "\\n");
+<script type="module">
+  import { Socket } from "./uwasp.js";
+  const socket = new Socket("echo");
+  socket.on("message", ({data}) => document.querySelector("pre").append(data, "\\n"));
   document.forms[0].onsubmit = () => { socket.send(document.forms[0].text.value); return false; };
 </script>
 """
@@ -36,7 +38,11 @@ def page(request: HttpRequest) -> HttpResponse:
     return HttpResponse(PAGE)
 
 
-urlpatterns = [path("", page)]
+def script(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(Path(__file__).with_name("uwasp.js").read_bytes(), "text/javascript")
+
+
+urlpatterns = [path("", page), path("uwasp.js", script)]
 settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1", "localhost"])
 
 

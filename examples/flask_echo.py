@@ -10,8 +10,9 @@ With threads: `pip install uwasp-threads`, set UWASP_HANDLER=threads, and give u
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from flask import Flask
+from flask import Flask, Response, send_file
 
 from uwasp import Server, WebSocketMiddleware
 
@@ -19,9 +20,10 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width"><title>Echo</title>
 <form><input name="text" autocomplete="off" autofocus> <button>Send</button></form>
 <pre></pre>
-<script>
-  const socket = new WebSocket(location.href.replace("http", "ws") + "echo");
-  socket.onmessage = ({data}) => document.querySelector("pre").append(data, "\\n");
+<script type="module">
+  import { Socket } from "./uwasp.js";
+  const socket = new Socket("echo");
+  socket.on("message", ({data}) => document.querySelector("pre").append(data, "\\n"));
   document.forms[0].onsubmit = () => { socket.send(document.forms[0].text.value); return false; };
 </script>
 """
@@ -32,6 +34,11 @@ app = Flask(__name__)
 @app.get("/")
 def page() -> str:
     return PAGE
+
+
+@app.get("/uwasp.js")
+def script() -> Response:
+    return send_file(Path(__file__).with_name("uwasp.js"), "text/javascript")
 
 
 class Echo(Server):

@@ -1,0 +1,1 @@
+../packages/uwasp-js/uwasp.js
