@@ -25,7 +25,7 @@ from scaling import BY_CONNECTIONS, BY_SIZE, LARGEST_MESSAGE, race_processes, ra
 from servers import ROOT, NotStarted, Server, floor, revision, started, uwasp
 from shapes import DEFAULT_SHAPES, IDLE_CPU, IDLE_MEMORY, SHAPES
 
-HANDLERS = ("gevent", "threads")
+HANDLERS = ("gevent", "threads", "asyncio")
 SERVER_CORE = 0
 
 
@@ -46,14 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="uwasp-bench-") as name:
         folder = Path(name)
         left_out: dict[str, str] = {}
-        compiled_here = _speedups(ROOT / "packages", left_out)
+        compiled_here = speedups_of(ROOT / "packages", left_out)
         ours = [uwasp(handler, speedups=compiled_here) for handler in options.handlers]
         in_python = [] if compiled_here is None else [uwasp(name, f"uWASP {name}, no C") for name in options.handlers]
         pairs = []
         if options.against is not None:
             packages = revision(options.against, folder / "revision")
             for now, handler in zip(ours, options.handlers, strict=True):
-                before = _speedups(packages, left_out)
+                before = speedups_of(packages, left_out)
                 pairs.append((now, uwasp(handler, f"{now.name} {options.against}", packages, speedups=before)))
         others = [before for _, before in pairs] or in_python
         servers = [floor(), *ours, *others, *_installed(options.peers, left_out)]
@@ -107,7 +107,7 @@ def _raced(
     return outcome
 
 
-def _speedups(packages: Path, left_out: dict[str, str]) -> Path | None:
+def speedups_of(packages: Path, left_out: dict[str, str]) -> Path | None:
     """uwasp-speedups as it is in that folder, if it can be compiled here."""
     progress("compiling uwasp-speedups")
     try:
@@ -140,7 +140,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--against", metavar="GIT_REV", help="race uWASP of this revision too, and print before/after")
     parser.add_argument(
-        "--handlers", type=lambda value: value.split(","), default=list(HANDLERS), metavar="gevent,threads"
+        "--handlers", type=lambda value: value.split(","), default=list(HANDLERS), metavar=",".join(HANDLERS)
     )
     parser.add_argument(
         "--peers",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from programs import cache_folder
@@ -99,7 +100,7 @@ def speedups(packages: Path) -> Path | None:
                 str(folder),
                 str(own),
             ]
-            _run(command, "error: ")
+            _run(command, "error: ", env={**os.environ, "UWASP_SPEEDUPS": "1"})  # or it may have no C in it
     return folder
 
 
@@ -107,12 +108,14 @@ def _folder(name: str, requirements: Sequence[str]) -> Path:
     return cache_folder() / "peers" / f"{name}-{hashlib.sha256(' '.join(requirements).encode()).hexdigest()[:8]}"
 
 
-def _run(command: Sequence[str], complaint: str, output: Path | None = None) -> str:
+def _run(
+    command: Sequence[str], complaint: str, output: Path | None = None, env: Mapping[str, str] | None = None
+) -> str:
     """What a program prints, written to `output` too. If it fails, the reason is its line that begins with
     `complaint`.
     """
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
+        run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=INSTALL_TIMEOUT)
     except subprocess.TimeoutExpired:
         raise NotInstalled(f"{Path(command[0]).name} took longer than {INSTALL_TIMEOUT} s") from None
     if run.returncode:

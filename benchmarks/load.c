@@ -5,7 +5,8 @@
      rate      messages are sent at a fixed rate over all connections; latency counts from the time at which a message
                should have been sent, so that a server that stalls is charged for what had to wait (no coordinated
                omission)
-     fan-out   the first connection sends; every connection gets the message; then the next is sent
+     fan-out   the first connection sends; every connection gets the message; then the next is sent; latency counts
+               until the last has got it
      idle      every connection has one message echoed, then waits (answering pings) until standard input ends
      open      opens a connection, has the handshake answered, drops it, opens the next
      http      the same with a plain GET request
@@ -517,7 +518,7 @@ static void announce(const char *what) {
 
 static void measure(void) {
     uint64_t start = now(), begin_count = 0, measured_from = start + warm_up * SECOND;
-    uint64_t end = measured_from + duration * SECOND, next_due = start, sent = 0;
+    uint64_t end = measured_from + duration * SECOND, next_due = start, sent = 0, last_sent = 0;
     double cpu = 0;
     uint64_t time = start;
     sending = verifying = 1;
@@ -535,6 +536,8 @@ static void measure(void) {
                 send_at(&connections[sent % connection_count], next_due);
             if (next_due - time < wait) wait = next_due - time;
         } else if (mode == FAN_OUT && received_count == sent * connection_count) {
+            if (sent && !verifying) record(time - last_sent);
+            last_sent = now();
             schedule(&connections[0]);
             connections[0].outstanding = 0;
             flush(&connections[0]);
@@ -545,7 +548,8 @@ static void measure(void) {
         if (message_count && !verifying && received_count - begin_count >= message_count) break;
         if (verifying && time >= measured_from) {
             verifying = 0;
-            measured_from = time;
+            measured_from = time; /* late, where others had the core */
+            end = time + duration * SECOND;
             begin_count = received_count;
             cpu = cpu_seconds();
             announce("measuring");

@@ -54,7 +54,9 @@ TARGETS = (
     Target("50x16", "picows", {"gevent": 4, "threads": 1.5}),
     Target("50-16k", "picows", {"gevent": 1.0, "threads": 0.8}),
     Target("50", "python-engineio", {"gevent": 4, "threads": 3.5}),
-    Target("fan-out", FLOOR, {"gevent": 0.5, "threads": 0.5}),
+    Target("fan-out-10", FLOOR, {"gevent": 0.85, "threads": 0.85}),
+    Target("fan-out", FLOOR, {"gevent": 0.85, "threads": 0.85}),
+    Target("fan-out-10k", FLOOR, {"gevent": 0.85, "threads": 0.85}),
     Target("idle-memory", None, {"gevent": 2.5, "threads": 2.5}, at_least=False),
     Target("idle-cpu", None, {"gevent": 2, "threads": 2}, at_least=False),
 )

@@ -42,7 +42,8 @@ __all__ = [
 
 ROOT = Path(__file__).parents[1]
 APPLICATION = Path(__file__).parent / "uwasp_application.py"
-PACKAGES = ("uwasp-core", "uwasp-threads", "uwasp-gevent")
+PACKAGES = ("uwasp-core", "uwasp-threads", "uwasp-gevent", "uwasp-asyncio")
+BRINGS = {"gevent": ["gevent"], "asyncio": ["uvloop"]}  # what a handler runs on
 ECHO, BROADCAST = ("--path", "/echo"), ("--path", "/broadcast")  # options of the load client
 
 
@@ -160,7 +161,7 @@ def uwasp(
         server = Uwsgi(APPLICATION, folder, "--disable-logging", *uwsgi, env=env)
         return server, server.port
 
-    parts = ["uwasp-core", "pyuwsgi", *(["gevent"] if handler == "gevent" else [])]
+    parts = ["uwasp-core", "pyuwsgi", *BRINGS.get(handler, [])]
     with_or_without = "without uwasp-speedups" if speedups is None else "with uwasp-speedups"
     return Server(
         name or f"uWASP {handler}",

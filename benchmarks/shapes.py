@@ -105,6 +105,14 @@ def echo(name: str, title: str, connections: int, size: int = 32, in_flight: int
     return Shape(name, title, "messages/s", loaded(*options, "--warm-up", str(warm_up)))
 
 
+def fan_out(name: str, connections: int) -> Shape:
+    """The latencies are those until the last connection has got a message."""
+    options = ("--mode", "fan-out", "--connections", str(connections), "--size", "100")
+    return Shape(
+        name, f"one message to {connections:,} connections, 100 B", "messages/s", loaded(*options, broadcast=True)
+    )
+
+
 IDLE_MEMORY = Shape("idle-memory", "memory of an idle connection", "KiB", more_is_better=False)
 IDLE_CPU = Shape("idle-cpu", "processor time of idle connections", "% of a core", more_is_better=False)
 SHAPES = (
@@ -115,12 +123,9 @@ SHAPES = (
     echo("50-1m", "50 connections, 1 MiB", 50, KIB * KIB),
     echo("1000", "1,000 connections, 32 B", 1000),
     Shape("open", "opening handshakes", "handshakes/s", loaded("--mode", "open", "--connections", "16")),
-    Shape(
-        "fan-out",
-        "one message to 1,000 connections",
-        "messages/s",
-        loaded("--mode", "fan-out", "--connections", "1000", broadcast=True),
-    ),
+    fan_out("fan-out-10", 10),
+    fan_out("fan-out", 1000),
+    fan_out("fan-out-10k", 10_000),
     Shape(
         "latency",
         f"latency at {FIXED_RATE:,} messages a second on 50 connections, 32 B",
