@@ -1,7 +1,8 @@
-"""Fixtures that start real servers for one test and end them after it."""
+"""Fixtures that start real servers for one test and end them after it; and whether it is the C that is tested."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `processes`
 
-from processes import Nginx, Process, Uwsgi
+from processes import Nginx, Process, Uwsgi, wait_until
+from redis_servers import RedisSentinel, RedisServer
+from uwasp import speedups
+
+
+def pytest_configure() -> None:
+    if os.environ.get("UWASP_SPEEDUPS") == "1" and not speedups.in_use:
+        raise pytest.UsageError("UWASP_SPEEDUPS=1 asks for tests of the C, and uwasp-speedups is not in use")
+
+
+def pytest_report_header() -> str:
+    return f"uwasp: {'with the C of uwasp-speedups' if speedups.in_use else 'in Python, without uwasp-speedups'}"
 
 
 @pytest.fixture
@@ -27,8 +39,14 @@ def started(tmp_path: Path) -> Iterator[Callable[[Callable[[Path], Process]], An
         return process
 
     yield start
+    failures = []
     for process in reversed(processes):
-        process.stop()
+        try:
+            process.stop()
+        except AssertionError as error:  # the others are to be stopped as well
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 @pytest.fixture
@@ -43,11 +61,50 @@ def start_uwsgi(started: Callable[..., Any]) -> Callable[..., Uwsgi]:
 
 
 @pytest.fixture
-def start_nginx(started: Callable[..., Any]) -> Callable[[str], Nginx]:
-    """Start an nginx: `start_nginx(directives of its location /)`."""
+def start_nginx(started: Callable[..., Any]) -> Callable[..., Nginx]:
+    """Start an nginx: `start_nginx(directives of its location /, further ones of its http)`."""
 
-    def start(location: str) -> Nginx:
-        process: Nginx = started(lambda folder: Nginx(folder, location))
+    def start(location: str, http: str = "") -> Nginx:
+        process: Nginx = started(lambda folder: Nginx(folder, location, http))
         return process
 
     return start
+
+
+@pytest.fixture
+def new_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Make a Redis: `new_redis(*options of its configuration)`."""
+    servers: list[RedisServer] = []
+
+    def new(*options: str, is_started: bool = True) -> RedisServer:
+        folder = tmp_path / f"redis-{len(servers)}"
+        folder.mkdir()
+        servers.append(RedisServer(folder, *options, is_started=is_started))
+        return servers[-1]
+
+    yield new
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def redis(new_redis: Callable[..., RedisServer]) -> RedisServer:
+    return new_redis()
+
+
+@pytest.fixture
+def watched(
+    new_redis: Callable[..., RedisServer], tmp_path: Path
+) -> Iterator[tuple[RedisServer, RedisServer, RedisSentinel]]:
+    """A master, its replica, and a sentinel that watches them."""
+    master = new_redis()
+    replica = new_redis(f"replicaof 127.0.0.1 {master.port}", "repl-diskless-sync-delay 0")
+    wait_until(lambda: "master_link_status:up" in replica.command("INFO", "replication"), "the replica to follow")
+    folder = tmp_path / "sentinel"
+    folder.mkdir()
+    sentinel = RedisSentinel(folder, master)
+    try:
+        sentinel.wait_for_replica()
+        yield master, replica, sentinel
+    finally:
+        sentinel.stop()

@@ -1,180 +1,101 @@
-"""The real servers that tests talk to: uWSGI, nginx. Each is a process of its own, on a port that the kernel chose."""
+"""The real servers that tests talk to: uWSGI, nginx. Each is a process of its own, on a port that the kernel chose.
+
+What is of use to others too is in uwasp_pytest.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-START_TIMEOUT = 30.0  # seconds; a machine under load is slow
-STOP_TIMEOUT = 20.0
-ACCEPTING = "a worker accepts\n"  # with the end of its line, for uWSGI also says beforehand that it will print it
+from uwasp_pytest import processes
+from uwasp_pytest.behaviour import APPLICATIONS
+from uwasp_pytest.processes import (
+    ACCEPTING,
+    START_TIMEOUT,
+    STOP_TIMEOUT,
+    Process,
+    listening_socket,
+    wait_until,
+    waits_or_has_ended,
+)
+
+__all__ = [
+    "ACCEPTING",
+    "LOOP_OPTIONS",
+    "START_TIMEOUT",
+    "STOP_TIMEOUT",
+    "BareUwsgi",
+    "Nginx",
+    "Process",
+    "Uwsgi",
+    "debian_uwsgi",
+    "listening_socket",
+    "not_installed",
+    "processes_below",
+    "require_program",
+    "running",
+    "uwsgi_program",
+    "wait_until",
+]
 
 # The options that give each handler of ours what it needs.
-LOOP_OPTIONS: dict[str, tuple[str, ...]] = {"threads": ("--threads", "2"), "gevent": ("--gevent", "10")}
+LOOP_OPTIONS: dict[str, tuple[str, ...]] = {
+    "threads": ("--threads", "2"),
+    "gevent": ("--gevent", "10"),
+    "asyncio": ("--threads", "2"),
+}
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = START_TIMEOUT) -> None:
-    """Wait until a condition holds; what cannot notify us is asked every 10 ms."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout} s for {what}")
-        time.sleep(0.01)
+class Uwsgi(processes.Uwsgi):
+    """A uWSGI that finds `waiting`; a test is skipped where there is none. See `uwasp_pytest.Uwsgi`."""
+
+    def __init__(self, application: Path, folder: Path, *options: str, program: Path | None = None, **keywords: Any):
+        program = program or uwsgi_program()
+        super().__init__(application, folder, *options, program=program, pythonpath=[APPLICATIONS], **keywords)
 
 
-def listening_socket() -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", 0))
-    listening.listen(1024)
-    return listening
+class BareUwsgi(Process):
+    """A uWSGI by a command line from elsewhere. It is stopped as soon as all of its processes wait for something.
 
-
-class Process:
-    """A server process with its output in a file."""
-
-    stop_interval = 4.0  # seconds after which it is told once more to stop
-
-    def __init__(
-        self,
-        command: Sequence[str],
-        log: Path,
-        env: Mapping[str, str] | None = None,
-        pass_fds: Sequence[int] = (),
-        cwd: Path | None = None,
-    ) -> None:
-        self.log = log
-        with log.open("wb") as output:
-            self.popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
-                pass_fds=pass_fds,
-                cwd=cwd,
-                start_new_session=True,
-            )
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def wait_for_output(self, text: str, count: int = 1, timeout: float = START_TIMEOUT) -> None:
-        def is_there() -> bool:
-            if self.output.count(text) >= count:
-                return True
-            if self.popen.poll() is not None and self.output.count(text) < count:
-                raise AssertionError(f"ended with {self.popen.returncode} before {text!r}:\n{self.output}")
-            return False
-
-        try:
-            wait_until(is_there, repr(text), timeout)
-        except TimeoutError as error:
-            raise AssertionError(f"{error}; the output is:\n{self.output}") from None
-
-    def stop(self, with_signal: int = signal.SIGINT) -> int:
-        """End it; the processes that it started end with it.
-
-        The signal is repeated: uWSGI's master does not hear one that comes while it is starting.
-        """
-        deadline = time.monotonic() + STOP_TIMEOUT
-        while time.monotonic() < deadline:
-            if self.popen.poll() is None:
-                self.popen.send_signal(with_signal)
-            try:
-                return self.popen.wait(self.stop_interval)
-            except subprocess.TimeoutExpired:
-                continue
-        os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-        raise AssertionError(f"did not stop:\n{self.output}")
-
-
-class Uwsgi(Process):
-    """A uWSGI that serves an application on one socket.
-
-    Args:
-        application: the path of the Python file with `application` in it.
-        folder: where its log (and its Unix socket) goes.
-        kind: the option for its socket: http-socket, http11-socket, http, socket.
-        unix: the socket is a Unix one, in `folder`.
-        program: another uWSGI than that of this Python's environment.
-        plugins: of that uWSGI, which has to load them before it knows their options.
-        reloadable: it is told what it needs to start itself anew.
-        die_on_term: SIGTERM stops it, where it would reload without.
-        options: further options, as on the command line.
+    See `uwasp_pytest.Uwsgi.wait_for_workers` for the reason.
     """
 
-    def __init__(
-        self,
-        application: Path,
-        folder: Path,
-        *options: str,
-        kind: str = "http-socket",
-        unix: bool = False,
-        master: bool = True,
-        env: Mapping[str, str] | None = None,
-        program: Path | None = None,
-        plugins: Sequence[str] = (),
-        reloadable: bool = True,
-        die_on_term: bool = True,
-        wait: bool = True,
-    ) -> None:
-        self.path = folder / "uwsgi.sock" if unix else None
-        self.port = 0
-        program = program or uwsgi_program()
-        command = [str(program), *(f"--plugin={plugin}" for plugin in plugins)]
-        command += ["--need-app", "--wsgi-file", str(application), "--listen", "100"]
-        if reloadable:
-            command += _binary_path(program)
-        if die_on_term:
-            command.append("--die-on-term")
-        # A signal that comes between the fork of a worker and this is lost on it. Without a master there is no fork.
-        command += ["--hook-accepting-once", f"print:{ACCEPTING.strip()}"]
-        if master:
-            command.append("--master")
-            # It looks once a second whether its workers have ended, and whenever a signal wakes it. One to stop it
-            # means no more than that when it is stopping.
-            self.stop_interval = 0.05
-        if self.path is not None:
-            super().__init__([*command, f"--{kind}", str(self.path), *options], folder / "uwsgi.log", env, cwd=folder)
-        else:
-            with listening_socket() as listening:
-                fd = listening.fileno()
-                self.port = listening.getsockname()[1]
-                command += [f"--{kind}", f"fd://{fd}", *options]
-                super().__init__(command, folder / "uwsgi.log", env, [fd], cwd=folder)
-        if wait:
-            try:
-                workers = int(options[options.index("--processes") + 1]) if "--processes" in options else 1
-                self.wait_for_output(ACCEPTING if master else "spawned uWSGI worker 1 (and the only)", workers)
-            except BaseException:
-                self.stop(signal.SIGKILL)
-                raise
+    stop_interval = 0.5  # seconds; its master misses a signal while it starts
 
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+    def stop(self, with_signal: int = signal.SIGINT) -> int:
+        def is_calm() -> bool:
+            return all(waits_or_has_ended(pid) for pid in [self.popen.pid, *processes_below(self.popen.pid)])
 
-    @property
-    def url(self) -> str:
-        return f"ws://{self.address}"
+        try:
+            wait_until(is_calm, "all of its processes to wait for something", STOP_TIMEOUT)
+        finally:
+            code = super().stop(with_signal)
+        return code
+
+
+def processes_below(pid: int) -> list[int]:
+    """The ids of all processes that one has started, and those have, and so on."""
+    found = [pid]
+    for each in found:  # grows meanwhile
+        try:
+            for task in Path(f"/proc/{each}/task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+    return found[1:]
 
 
 class Nginx(Process):
-    """An nginx with one `location /` in front of something."""
+    """An nginx with one `location /` in front of something; further directives of its `http` say what."""
 
-    def __init__(self, folder: Path, location: str) -> None:
+    def __init__(self, folder: Path, location: str, http: str = "") -> None:
         program = require_program("nginx", "/usr/sbin/nginx")
         with listening_socket() as listening:
             self.port = listening.getsockname()[1]
@@ -193,6 +114,7 @@ class Nginx(Process):
                     fastcgi_temp_path {folder}/fastcgi;
                     uwsgi_temp_path {folder}/uwsgi;
                     scgi_temp_path {folder}/scgi;
+                    {http}
                     server {{
                         listen 127.0.0.1:{self.port};
                         location / {{ {location} }}
@@ -208,15 +130,6 @@ class Nginx(Process):
     @property
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}"
-
-
-def _binary_path(program: Path) -> tuple[str, ...]:
-    """What a uWSGI has to be told so that it can reload: pyuwsgi is a script, and takes the wrong Python for itself."""
-    with program.open("rb") as file:
-        if file.read(2) != b"#!":
-            return ()
-    own = program.with_name("python3")
-    return ("--binary-path", str(own) if own.exists() else sys.executable)
 
 
 def uwsgi_program() -> Path:

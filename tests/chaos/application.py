@@ -24,6 +24,7 @@ from typing import Any
 
 import uwasp
 from uwasp import Server, WebSocket, WebSocketMiddleware
+from waiting import event, sleep, waited
 
 logging.basicConfig(level="WARNING", format="%(name)s %(levelname)s %(message)s")
 
@@ -37,12 +38,8 @@ OPTIONS = {
 }
 
 if os.environ["UWASP_HANDLER"] == "gevent":
-    from gevent import sleep
-
     from uwasp_gevent import GeventHandler
-else:
-    from time import sleep
-
+elif os.environ["UWASP_HANDLER"] == "threads":
     import uwasp_threads.threads
 
     uwasp_threads.threads.IDLE_TIMEOUT = 1.0  # so that it can be seen soon whether threads end
@@ -77,7 +74,7 @@ class Chaos(Server):
         servers.add(self)
 
     @contextlib.contextmanager
-    def event(self, name: str) -> Iterator[None]:
+    def alone_in(self, name: str) -> Iterator[None]:
         """Events come one at a time."""
         if self.inside:
             write_down(f"overlap {self.id} {self.inside}-{name}")
@@ -87,41 +84,43 @@ class Chaos(Server):
         finally:
             self.inside = ""
 
-    def on_open(self) -> None:
-        with self.event("on_open"):
+    @event
+    async def on_open(self) -> None:
+        with self.alone_in("on_open"):
             write_down(f"open {self.id} -")
             what = self.ws.environ["QUERY_STRING"]
             if what == "raise-in-open":
                 raise AtRandom
             if what == "block-in-open":
-                sleep(0.1)
+                await sleep(0.1)
             self.ws.send(f"hello {self.id}")
 
-    def on_message(self, message: str | bytes) -> None:
-        with self.event("on_message"):
+    @event
+    async def on_message(self, message: str | bytes) -> None:
+        with self.alone_in("on_message"):
             text = message.decode(errors="replace") if isinstance(message, bytes) else message
             number, word, argument = [*text.split(" ", 3), "", "", ""][:3]
             if number.isdecimal():
                 if int(number) != self.expected:
                     write_down(f"disorder {self.id} {number}-not-{self.expected}")
                 self.expected = int(number) + 1
-            self.obey(word, argument)
+            await self.obey(word, argument)
             if word == "swell":
-                self.ws.send("x" * int(argument))
+                await waited(self.ws.send("x" * int(argument)))
             elif "drop" in faults and self.expected == 7:
                 pass
             else:
-                self.ws.send(message)
+                await waited(self.ws.send(message))
                 if "twice" in faults and self.expected == 5:
                     self.ws.send(message)
 
-    def obey(self, word: str, argument: str) -> None:
+    async def obey(self, word: str, argument: str) -> None:
         if word == "raise":
             raise AtRandom
         if word == "block":
-            sleep(float(argument))
+            await sleep(float(argument))
         elif word == "block-hard":
-            time.sleep(float(argument))  # the whole hub, under gevent
+            time.sleep(float(argument))  # the whole hub or loop, where there is one
         elif word == "close":
             self.ws.close(int(argument), "as you said")
         elif word == "terminate":
@@ -130,7 +129,7 @@ class Chaos(Server):
             self.raises_in_close = True
 
     def on_close(self) -> None:
-        with self.event("on_close"):
+        with self.alone_in("on_close"):
             if "no-close" in faults and self.expected == 4:
                 return
             if "leak" in faults:

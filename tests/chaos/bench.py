@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 WORKERS = 3
 RESPAWNED = "Respawned uWSGI worker"
 SURVIVOR = 1  # uWSGI's number of the worker that is not killed in the last stage
-LOOP_OPTIONS = {"threads": ("--threads", "4"), "gevent": ("--gevent", "100")}
+LOOP_OPTIONS = {"threads": ("--threads", "4"), "gevent": ("--gevent", "100"), "asyncio": ("--threads", "4")}
 SHUTDOWN_TIMEOUT = 3.0  # seconds, as in the application
 PATIENCE = 25.0  # seconds
 SETTLING = 1.5  # seconds, longer than an idle thread lives
@@ -231,7 +231,7 @@ class _Run:
         self.uwsgi.popen.send_signal(signal.SIGHUP)
         wait_until(lambda: not set(pids) & set(self._workers()), "the old workers to be gone", 90)
         gone = time.monotonic()
-        self.uwsgi.wait_for_output(ACCEPTING, accepted + WORKERS)
+        self.uwsgi.wait_for_workers(accepted + WORKERS)
         self.say(f"  reloaded: {len(pids)} workers gone after {gone - began:.1f} s")
         return Disturbance("reload", began, time.monotonic(), tuple(pids), gone - began)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clients import CLIENTS, Client
+from foreign import CLIENTS, Client
 from processes import LOOP_OPTIONS, Uwsgi
+from uwasp_pytest.behaviour import APPLICATIONS
 
-APPLICATION = Path(__file__).parents[1] / "uwsgi" / "application.py"
+APPLICATION = APPLICATIONS / "application.py"
 OPTIONS = {"max_message_size": 2**24, "compression": "deflate"}
 
 

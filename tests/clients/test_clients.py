@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from clients import CLIENTS
+from foreign import CLIENTS
 
 MESSAGES = {
     "text": "text",

@@ -16,9 +16,14 @@ from pathlib import Path
 __all__ = ["Fault", "Tree", "complaints"]
 
 REPOSITORY = Path(__file__).parents[2]
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-PACKAGES = ("uwasp-core", "uwasp-threads", "uwasp-gevent")
+DOCUMENTS = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted(REPOSITORY.glob("packages/*/README.md")),
+]
 SPEEDUPS = "uwasp-speedups"
+PACKAGES = sorted(source.parent.name for source in REPOSITORY.glob("packages/*/src") if source.parent.name != SPEEDUPS)
+STARRED = re.compile(r"^from (uwasp_pytest[\w.]+) import \*", re.MULTILINE)
 TIMEOUT = 60  # seconds for a test; some faults make one hang
 # What a copy can do without, and what must not be taken for the copy's own.
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "dist", "build", "*.so")
@@ -30,7 +35,7 @@ class Fault:
 
     Args:
         name: what is wrong then.
-        promise: some words of README.md or of a document in docs/ that do not hold with it.
+        promise: some words of a README.md or of a document in docs/ that do not hold with it.
         old: a text that is in the packages' sources exactly once, wherever that is.
         new: what stands there instead.
         tests: node ids of pytest, as narrow as they can be. Each must fail: of one that has several cases, any.
@@ -52,7 +57,8 @@ class Fault:
         Raises:
             ValueError: the code has moved, and this no longer says where the fault goes.
         """
-        sources = sorted(REPOSITORY.glob("packages/*/src/*/*.c" if self.in_c else "packages/*/src/*/*.py"))
+        patterns = ["packages/*/src/*/*.c"] if self.in_c else ["packages/*/src/**/*.py", "packages/*/*.js"]
+        sources = sorted(source for pattern in patterns for source in REPOSITORY.glob(pattern))
         found = [source for source in sources for _ in range(source.read_text().count(self.old))]
         if len(found) != 1:
             places = ", ".join(str(path.relative_to(REPOSITORY)) for path in found) or "nowhere"
@@ -66,7 +72,7 @@ class Fault:
             ValueError: it makes no program.
         """
         planted = source.replace(self.old, self.new)
-        if not self.in_c:
+        if self.place().suffix == ".py":
             try:
                 ast.parse(planted)
             except SyntaxError as error:
@@ -84,9 +90,17 @@ def complaints(fault: Fault) -> Iterator[str]:
         yield f"{fault.name!r}: no document says {fault.promise!r}"
     for test in fault.tests:
         path, _, name = test.partition("::")
-        source = REPOSITORY / path
-        if not source.exists() or f"\ndef {name.partition('[')[0]}(" not in source.read_text():
+        if f"\ndef {name.partition('[')[0]}(" not in tests_in(REPOSITORY / path):
             yield f"{fault.name!r}: there is no {test}"
+
+
+def tests_in(path: Path) -> str:
+    """The text of a file of tests, and of those that it has from uwasp_pytest; empty if there is none."""
+    if not path.exists():
+        return ""
+    text = path.read_text()
+    found = [REPOSITORY.joinpath("packages/uwasp-pytest/src", *name.split(".")) for name in STARRED.findall(text)]
+    return "".join([text, *(module.with_suffix(".py").read_text() for module in found)])
 
 
 def words(text: str) -> str:
@@ -167,7 +181,8 @@ class Tree:
         for command in ([sys.executable, str(where)], [sys.executable, str(where), "under uWSGI"]):
             told = self.run(command)
             found = dict(re.findall(r"^runs (\w+) (.*)$", told, re.MULTILINE))
-            assert set(found) == {"uwasp", "uwasp_threads", "uwasp_gevent", "speedups"}, told
+            modules = {package.removesuffix("-core").replace("-", "_") for package in PACKAGES}
+            assert set(found) == {*modules, "speedups"}, told
             assert found.pop("speedups") == str(self.with_c), told
             assert all(Path(path).is_relative_to(self.folder) for path in found.values()), told
 

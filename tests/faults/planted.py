@@ -1,4 +1,4 @@
-"""The faults that are planted, in the order of the documents: README.md, then docs/production.md."""
+"""The faults that are planted, in the order of the documents: README.md, and those in docs/."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ README = [
     Fault(
         "a plain request at a server's path is taken for a WebSocket",
         "Every other request goes to `application` untouched, whatever its path",
-        "        if not handshake.is_upgrade(environ):",
-        '        if not handshake.is_upgrade(environ) and environ["PATH_INFO"] != "/echo":',
+        "        if not self.servers or not handshake.is_upgrade(environ):",
+        '        if not self.servers or not handshake.is_upgrade(environ) and environ["PATH_INFO"] != "/echo":',
         ("tests/packaging/test_outside_uwsgi.py::test_plain_http_passes_through",),
     ),
     Fault(
@@ -105,15 +105,15 @@ README = [
     Fault(
         "an upgrade at another path goes to the application",
         "goes to the server of its path, or gets 404",
-        "                raise admission.unknown_path()",
+        "                raise admission.unknown_path(path)",
         "                return self.application(environ, start_response)",
         ("tests/packaging/test_outside_uwsgi.py::test_an_upgrade_where_no_server_is_gets_404",),
     ),
     Fault(
         "a path is not decoded",
         "the path is the whole PATH_INFO",
-        '.encode("latin-1", "replace").decode("utf-8", "replace")',
-        "",
+        '        return path.encode("latin-1").decode()',
+        "        return path",
         ("tests/uwsgi/test_echo.py::test_a_path_outside_ascii_is_matched[threads]",),
     ),
     Fault(
@@ -178,7 +178,7 @@ README = [
     ),
     Fault(
         "max_consumers is ignored",
-        "One option belongs to the handler: `max_consumers`",
+        "Two options belong to the handler: `max_consumers`",
         "Threads(cls.max_consumers)",
         "Threads(64)",
         ("tests/uwsgi/test_takeover.py::test_no_more_servers_run_at_once_than_max_consumers[threads]",),
@@ -206,7 +206,7 @@ README = [
     ),
     Fault(
         "a server has to inherit",
-        "A class that has the three methods and takes `ws` is a server too, without inheriting",
+        "A class that has the first three methods and takes `ws` is a server too, without inheriting",
         "    missing = [event for event in EVENTS if not hasattr(server_class, event)]",
         "    missing = [event for event in EVENTS if not issubclass(server_class, Server)]",
         ("tests/uwsgi/test_lifecycle.py::test_a_class_that_only_has_the_methods_is_a_server[threads]",),
@@ -269,7 +269,7 @@ README = [
     Fault(
         "send on a closed connection says nothing",
         "`ConnectionClosed` on a closed connection",
-        "            raise ConnectionClosed(code, self.close_reason, self.number)",
+        "            raise self.closed_error()",
         "            return",
         ("tests/uwsgi/test_lifecycle.py::test_sending_on_a_closed_connection_raises_with_code_and_reason[threads]",),
     ),
@@ -367,8 +367,8 @@ README = [
     Fault(
         "ThreadHandler runs on gevent's loop",
         "`ConfigurationError` | uWSGI is not set up for this handler",
-        '        if loop == "gevent":\n            raise',
-        '        if loop == "no":\n            raise',
+        '    if loop == "gevent":\n        raise',
+        '    if loop == "no":\n        raise',
         ("tests/uwsgi/test_misconfiguration.py::test_on_the_loop_of_the_other_handler[threads]",),
     ),
     Fault(
@@ -384,6 +384,13 @@ README = [
         'hint = f"; try: pip install {PUBLISHED[name]}" if name in PUBLISHED else ""',
         'hint = ""',
         ("tests/packaging/test_third_party_handler.py::test_a_name_that_we_publish_says_what_to_install",),
+    ),
+    Fault(
+        "a bus that is not installed is not named",
+        "try: pip install uwasp-redis",
+        'hint = f"; try: pip install {PUBLISHED[scheme]}" if scheme in PUBLISHED else ""',
+        'hint = ""',
+        ("tests/bus/test_transport.py::test_a_bus_that_is_not_installed_says_what_to_install",),
     ),
     Fault(
         "HTTP/1.0 is let in",
@@ -411,14 +418,40 @@ README = [
     ),
     Fault(
         "uwasp-speedups of another version is used",
-        "the hot paths of the core in C; optional, and used when it is installed",
+        "the hot paths of the core in C, used when it is installed; without it, the Python does the same",
         "    if uwasp_speedups.__version__ != version:",
         "    if not version:",
         ("tests/packaging/test_speedups.py::test_another_version_is_not_used",),
     ),
     Fault(
+        "uwasp-speedups without its C breaks the import",
+        "all installs without the C, and one line in the log says so",
+        '        if error.name == "uwasp_speedups._speedups":\n',
+        '        if error.name == "uwasp_speedups":\n',
+        (
+            "tests/packaging/test_speedups.py::test_one_that_has_been_installed_without_its_c_is_not_used_and_one_line_says_so",
+        ),
+        short=True,
+    ),
+    Fault(
+        "nothing is said of uwasp-speedups without its C",
+        "uWASP works, in Python, and one line in the log says so when it is imported",
+        "            logger.warning(WITHOUT_ITS_C, *sys.version_info[:2], version)\n",
+        "            return\n",
+        (
+            "tests/packaging/test_speedups.py::test_one_that_has_been_installed_without_its_c_is_not_used_and_one_line_says_so",
+        ),
+    ),
+    Fault(
+        "nobody can tell whether the C is in use",
+        "`uwasp.speedups.in_use` tells whether it is in",
+        "    in_use = True\n",
+        "    in_use = False\n",
+        ("tests/packaging/test_speedups.py::test_it_is_used_where_it_is_of_the_same_version",),
+    ),
+    Fault(
         "the C unmasks wrongly",
-        "the hot paths of the core in C; optional, and used when it is installed",
+        "the hot paths of the core in C, used when it is installed; without it, the Python does the same",
         "for (; i < size; i++) rest |= to[i] = from[i] ^ mask[i & 3];",
         "for (; i < size; i++) rest |= to[i] = from[i] ^ mask[i & 1];",
         ("tests/uwsgi/test_echo.py::test_many_messages_in_flight_come_back_in_order[threads]",),
@@ -427,6 +460,40 @@ README = [
 ]
 
 BACKPRESSURE = [
+    Fault(
+        "the C looks for frames in the payload of a ping of which the head has been read",
+        "the hot paths of the core in C, used when it is installed; without it, the Python does the same",
+        "!PyBytes_CheckExact(P(_buffer)) || PyBytes_GET_SIZE(P(_buffer)) ||",
+        "!PyBytes_CheckExact(P(_buffer)) ||",
+        ("tests/uwsgi/test_speedups_agree.py::test_the_c_and_the_python_agree",),
+        in_c=True,
+    ),
+    Fault(
+        "with the C, what comes while messages wait comes before them",
+        "for each message, in order",
+        "PyList_SetSlice(inbox, PyList_GET_SIZE(inbox), PyList_GET_SIZE(inbox), messages)",
+        "PyList_SetSlice(inbox, 0, 0, messages)",
+        ("tests/uwsgi/test_speedups_agree.py::test_the_c_and_the_python_agree",),
+        in_c=True,
+    ),
+    Fault(
+        "with the C, what was kept back is sent before an error in the server is told",
+        "without it, the Python does the same",
+        "    PyObject *error = raised(), *result = PyObject_CallMethodOneArg(self, name_failed, error);\n",
+        "    PyObject *error = raised(), *result;\n"
+        "    if (C(_corked) != Py_None && send_corked(self)) PyErr_WriteUnraisable(self);\n"
+        "    result = PyObject_CallMethodOneArg(self, name_failed, error);\n",
+        ("tests/uwsgi/test_connection.py::test_an_error_in_the_server_is_the_end_also_where_the_client_is_gone",),
+        in_c=True,
+    ),
+    Fault(
+        "with the C, more bytes wait for a server than may",
+        "| `max_queue_size` | bytes that wait for one server | 1 MiB | nothing is read from that client |",
+        "        if (PyLong_AsSsize_t(C(_queued)) >= bytes) most = 0;\n",
+        "",
+        ("tests/uwsgi/test_speedups_agree.py::test_the_c_and_the_python_agree",),
+        in_c=True,
+    ),
     Fault(
         "send never waits",
         "bytes are queued, the next `send` or `ping` waits",
@@ -446,8 +513,8 @@ BACKPRESSURE = [
     Fault(
         "send waits for ever",
         "When the client has read nothing at all for `send_timeout`, the connection is cut",
-        "                is_too_slow = now >= patience_ends",
-        "                is_too_slow = False",
+        "            is_too_slow = now >= patience.ends",
+        "            is_too_slow = False",
         ("tests/uwsgi/test_backpressure.py::test_a_client_that_does_not_read_is_cut_after_send_timeout[gevent]",),
     ),
     Fault(
@@ -460,8 +527,8 @@ BACKPRESSURE = [
     Fault(
         "send cuts a client that reads slowly",
         "one that reads, however slowly, is waited for",
-        "                if timeout is not None and delivered != before:",
-        "                if timeout is not None and before < 0:",
+        "            if timeout is not None and patience.delivered != before:",
+        "            if timeout is not None and before < 0:",
         ("tests/uwsgi/test_listener.py::test_a_client_that_reads_slowly_is_not_cut",),
     ),
     Fault(
@@ -643,10 +710,17 @@ OVERLOAD = [
         ("tests/uwsgi/test_overload.py::test_when_descriptors_run_out_new_ones_get_503_and_all_else_goes_on[threads]",),
     ),
     Fault(
+        "that no thread is left is a fault of the application's",
+        "request gets 503 with `Retry-After: 5`, and the next one tries again",
+        '_RESOURCES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors", errno.EAGAIN: "threads"}',
+        '_RESOURCES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors"}',
+        ("tests/uwsgi/test_threads.py::test_while_the_listener_cannot_be_started_the_answer_is_503",),
+    ),
+    Fault(
         "one connection's flood holds up all others",
         "a consumer stays with one connection for about a millisecond",
-        "SLICE = 0.001",
-        "SLICE = 1000.0",
+        "SLICE = 0.001\nNONE_MISSED",
+        "SLICE = 1000.0\nNONE_MISSED",
         (
             "tests/uwsgi/test_listener.py::test_a_slice_ends_and_the_others_have_their_turn",
             "tests/uwsgi/test_fairness.py::test_many_that_flood_do_not_starve_the_others[threads]",
@@ -711,7 +785,7 @@ ACCESS = [
     Fault(
         "authorize lets everybody in",
         "the answer is that; 403 by default",
-        "        user = route.authorize(environ)",
+        "        user = ask(environ)",
         "        user = None",
         ("tests/uwsgi/test_access.py::test_authorize_refuses_with_a_status_headers_and_a_body",),
         short=True,
@@ -719,8 +793,8 @@ ACCESS = [
     Fault(
         "what authorize returned is lost",
         "What it returns is `ws.user`",
-        "            user = admission.authorize(environ, route)",
-        "            user = admission.authorize(environ, route) and None",
+        "            user = admission.authorize(environ, found.route, instead)",
+        "            user = admission.authorize(environ, found.route, instead) and None",
         ("tests/uwsgi/test_access.py::test_what_authorize_returns_is_the_user",),
     ),
     Fault(
@@ -739,7 +813,10 @@ ACCESS = [
         "the answer is 500, and the log says so: nothing of it was run",
         '    if hasattr(kind, "__await__") or issubclass(kind, GeneratorType | AsyncGeneratorType):',
         "    if not kind:",
-        ("tests/uwsgi/test_access.py::test_an_authorize_that_returns_a_coroutine_refuses_and_says_so_once",),
+        (
+            "tests/uwsgi/test_access.py::test_an_authorize_that_returns_a_coroutine_refuses_and_says_so_once",
+            "tests/protocol/test_routing.py::test_an_async_authorize_behind_a_plain_wrapper_is_no_error_when_loaded_and_lets_nobody_in",
+        ),
     ),
     Fault(
         "an async def authorize is accepted",
@@ -752,7 +829,7 @@ ACCESS = [
         "async def events are accepted",
         "events under a handler that does not run them",
         "        if later == COROUTINE and not runs_coroutines:",
-        "        if later == COROUTINE and not kind_of(server_class):",
+        "        if later == COROUTINE and runs_coroutines:",
         ("tests/protocol/test_routing.py::test_events_that_the_handler_cannot_run_are_refused_wherever_they_hide",),
     ),
     Fault(
@@ -765,7 +842,7 @@ ACCESS = [
     Fault(
         "a misspelt option is passed over in silence",
         "a class attribute that looks like a misspelt option or method",
-        "        _warn_about_misspelt(described)",
+        "        warn_about_misspelt(described)",
         "        pass",
         (
             "tests/protocol/test_routing.py::test_an_attribute_that_looks_misspelt_is_warned_about",
@@ -785,9 +862,16 @@ SEEING = [
     Fault(
         "a line does not name its connection",
         "Each line about a connection names it",
-        'return f"connection {self.number} of {self._peer} at {quote(self._path)}"',
-        'return f"a connection at {quote(self._path)}"',
+        'return f"connection {self.number} of {self._peer} at {self._place}"',
+        'return f"a connection at {self._place}"',
         ("tests/uwsgi/test_stats.py::test_log_lines_carry_the_identity_of_their_connection[threads]",),
+    ),
+    Fault(
+        "the log does not say in which of several applications a connection is",
+        "Where the application is mounted at `/shop`, that comes first",
+        "            place = admission.mount(environ) + place\n",
+        "",
+        ("tests/uwsgi/test_rooms.py::test_the_log_has_the_mount_before_the_path[threads]",),
     ),
     Fault(
         "the log does not say who closed a connection",
@@ -856,6 +940,22 @@ SEEING = [
             "tests/uwsgi/test_stats.py::test_the_worker_after_one_that_was_killed_takes_back_what_that_had_open[threads-before the fork]",
         ),
     ),
+    Fault(
+        "what a uWSGI left that was killed as a whole stays",
+        "Files of a uWSGI that was killed as a whole are removed",
+        "            _remove_abandoned(path)",
+        "            pass",
+        (
+            "tests/uwsgi/test_stats.py::test_what_a_uwsgi_leaves_that_was_killed_as_a_whole_is_removed_by_the_next[threads]",
+        ),
+    ),
+    Fault(
+        "the files of others' workers are taken away",
+        "For that each worker keeps account in a small file",
+        "        if (its_master, its_start) == (master, started) or (its_master != master and _is_alive(its_master)):",
+        "        if path == own:",
+        ("tests/uwsgi/test_stats.py::test_only_what_no_worker_will_take_back_is_taken_for_abandoned",),
+    ),
 ]
 
 SENDING = [
@@ -905,10 +1005,17 @@ SENDING = [
 
 GOODBYE = [
     Fault(
+        "an old uWSGI with threads forgets the goodbye at a reload",
+        "There the thread handler holds SIGHUP back as well",
+        "    return uwsgi is not None and version() < REMEMBERS_AT_RELOADS",
+        "    return False",
+        ("tests/uwsgi/test_debian.py::test_it_tells_of_a_reload_while_a_request_runs[threads]",),
+    ),
+    Fault(
         "clients are not told of a reload",
         "every open connection gets a close frame with code 1001",
-        "    takeover.at_exit(goodbye.say)",
-        "    pass",
+        "        goodbye.say()\n",
+        "        pass\n",
         ("tests/uwsgi/test_goodbye.py::test_a_worker_that_is_replaced[threads-SIGHUP]",),
     ),
     Fault(
@@ -934,6 +1041,22 @@ GOODBYE = [
         ("tests/uwsgi/test_goodbye.py::test_a_stop[threads-SIGINT]",),
     ),
     Fault(
+        "a goodbye that may be spread is said to all at once",
+        "each worker tells its clients one after the other over that time",
+        "        if position and spread is not None:",
+        "        if position < 0 and spread is not None:",
+        (
+            "tests/uwsgi/test_spread.py::test_in_a_chain_reload_they_are_told_one_after_the_other_and_served_until_then[gevent]",
+        ),
+    ),
+    Fault(
+        "a goodbye is spread though nobody stays",
+        "nobody would serve those who have been told",
+        "    return bool(others) and not any(_ends(slot) for slot in others)",
+        "    return bool(others)",
+        ("tests/uwsgi/test_spread.py::test_where_nobody_stays_to_serve_them_all_are_told_at_once[gevent-a reload]",),
+    ),
+    Fault(
         "the application's own uwsgi.atexit is forgotten",
         "uWASP calls it, once, after its own",
         "            own, before = before, None",
@@ -957,20 +1080,20 @@ GOODBYE = [
     Fault(
         "a stop while HTTP requests run tells nobody",
         "uWASP says goodbye all the same",
-        "        goodbye.hear_stops(start_thread)",
+        "        _hear_stops(start_thread)",
         "        pass",
         ("tests/uwsgi/test_goodbye.py::test_a_stop_while_http_requests_run[threads-SIGINT-sleep]",),
     ),
     Fault(
         "a program that a server starts does not hear SIGTERM",
         "what `subprocess` starts there inherits that: `Popen.terminate()` ends it",
-        "        signals.hear_like_the_main_thread()\n",
+        "        hear_like_the_main_thread()\n",
         "",
         ("tests/uwsgi/test_signals.py::test_a_program_that_a_server_starts_ends_by_sigterm",),
     ),
     Fault(
         "the backlog is not spoken of",
-        "A goodbye to more clients than the backlog holds is a WARNING",
+        "The goodbye of a worker to more clients than the backlog holds is a WARNING",
         "        if clients > backlog:",
         "        if clients < backlog:",
         (
@@ -987,8 +1110,8 @@ GOODBYE = [
     Fault(
         "harakiri with time to part tells nobody",
         "then the clients are told with 1001 and each server gets its `on_close`, as at a stop",
-        "            start_thread(lambda: self._before_a_stop(stops))",
-        "            pass",
+        "        start_thread(lambda: _before_a_stop(stops))",
+        "        pass",
         ("tests/uwsgi/test_ended_by_uwsgi.py::test_harakiri_with_time_to_part_tells_everybody[threads-SIGTERM]",),
     ),
 ]
@@ -1015,8 +1138,8 @@ SETUP = [
     Fault(
         "--idle is not warned about",
         "uWASP cannot hold it off, and warns when it loads",
-        '    if not takeover.is_set("idle"):',
-        '    if takeover.is_set("idle"):',
+        "    if not takeover.is_set(option):",
+        "    if takeover.is_set(option):",
         (
             "tests/uwsgi/test_misconfiguration.py::test_what_ends_workers_without_regard_for_websockets_is_warned_about_once[gevent-idle]",
         ),
@@ -1038,9 +1161,11 @@ SETUP = [
     Fault(
         "async cores are accepted with threads",
         "the thread handler with `--async N`",
-        "        if takeover.async_cores() or loop is not None:",
-        "        if not cls:",
-        ("tests/uwsgi/test_misconfiguration.py::test_async_cores_are_refused_by_the_thread_handler[threads-alone]",),
+        "    if takeover.async_cores() or loop is not None:",
+        "    if not handler:",
+        (
+            "tests/uwsgi/test_misconfiguration.py::test_async_cores_are_refused_by_a_handler_with_threads[threads-alone]",
+        ),
     ),
     Fault(
         "--gevent-wait-for-hub is accepted",
@@ -1139,8 +1264,2591 @@ CLOSING = [
     ),
 ]
 
+ROUTING = [
+    Fault(
+        "a path is decoded again",
+        "`%2525` in the URL is `%25` in `params`",
+        "    if path.isascii():\n        return path\n",
+        '    if path.isascii():\n        return __import__("urllib.parse").parse.unquote(path)\n',
+        (
+            "tests/protocol/test_routing.py::test_a_path_is_never_decoded_again",
+            "tests/uwsgi/test_rooms.py::test_a_path_is_decoded_once_and_matched_whole[threads-http-socket]",
+        ),
+    ),
+    Fault(
+        "a path that is not UTF-8 is read with replacement characters",
+        "A path that is not UTF-8 gets 404",
+        '        return path.encode("latin-1").decode()',
+        '        return path.encode("latin-1", "replace").decode("utf-8", "replace")',
+        ("tests/protocol/test_routing.py::test_a_path_is_utf_8_and_what_is_not_is_404",),
+        short=True,
+    ),
+    Fault(
+        "authorize is asked before the parameters are told",
+        "A path is matched before `authorize` is asked",
+        "            found.tell(environ)\n"
+        "            answer = admission.decide(environ, found.route, self.takeover_for(environ))\n"
+        "            user = admission.authorize(environ, found.route, instead)\n",
+        "            answer = admission.decide(environ, found.route, self.takeover_for(environ))\n"
+        "            user = admission.authorize(environ, found.route, instead)\n"
+        "            found.tell(environ)\n",
+        (
+            "tests/protocol/test_routing.py::test_authorize_finds_the_parameters_in_the_environ_and_the_server_in_params",
+            "tests/uwsgi/test_rooms.py::test_the_example_refuses_a_stranger_a_room",
+        ),
+    ),
+    Fault(
+        "a pattern comes before an exact path",
+        "A path without parameters comes first, wherever it is in the list",
+        "self._exact.get(path) or self._find_pattern(path)",
+        "self._find_pattern(path) or self._exact.get(path)",
+        ("tests/protocol/test_routing.py::test_an_exact_path_comes_first_then_the_order_of_the_list",),
+    ),
+    Fault(
+        "a number is converted however long it is",
+        "1 to 640 digits",
+        'f"[0-9]{{1,{MOST_DIGITS}}}"',
+        'f"[0-9]{{1,{10**6}}}"',
+        (
+            "tests/protocol/test_paths.py::test_a_number_of_any_length_raises_nothing_however_python_is_set",
+            "tests/uwsgi/test_rooms.py::test_a_number_that_is_too_long_is_404[threads]",
+        ),
+    ),
+    Fault(
+        "where a parameter ends may be a guess",
+        "to look for it takes no longer for a hostile one",
+        "        if self._converters.count(_PATH) > 1:",
+        "        if self._converters.count(_PATH) > 9:",
+        ("tests/protocol/test_routing.py::test_a_pattern_that_is_none_is_refused",),
+    ),
+    Fault(
+        "a client's path ends its quotes in the log",
+        "the server's path and then the client's, quoted",
+        """quote('"' + path)[1:]""",
+        "quote(path)",
+        (
+            "tests/protocol/test_routing.py::test_the_log_has_the_pattern_and_the_path_and_nothing_of_a_client_ends_its_quotes",
+        ),
+    ),
+]
+
+LOCAL_BUS = [
+    Fault(
+        "instances in two containers meet",
+        "containers that share a folder do not meet",
+        'f"{boot} {space} {started_on}"',
+        'f"{boot} {started_on}"',
+        ("tests/bus/test_local.py::test_containers_that_share_a_folder_do_not_share_an_instance",),
+    ),
+    Fault(
+        "without a master each worker is an instance",
+        "Without `--master` it is the pid of the first worker",
+        'return uwsgi.masterpid() or uwsgi.workers()[0]["pid"] or os.getpid(), uwsgi.started_on',
+        "return uwsgi.masterpid() or os.getpid(), uwsgi.started_on",
+        (
+            "tests/bus/test_instance.py::test_the_workers_of_an_instance_without_a_master_meet_though_the_first_is_killed",
+        ),
+    ),
+    Fault(
+        "a path that no socket can have is taken",
+        "A longer one is refused when the application is\nloaded.",
+        "if len(os.fsencode(path)) + 1 + NAME_LENGTH > LONGEST_PATH:",
+        "if len(os.fsencode(path)) > LONGEST_PATH:",
+        ("tests/bus/test_local.py::test_a_path_that_is_too_long_for_a_socket_is_refused_by_name",),
+    ),
+    Fault(
+        "the sockets of dead processes stay",
+        "A socket of a process that was killed is removed by the others",
+        "folder.remove_refusing(peer.process)",
+        "folder.has(peer.process)",
+        ("tests/bus/test_local.py::test_who_closes_takes_its_socket_along_and_who_was_killed_loses_it_to_others",),
+    ),
+    Fault(
+        "the folder of an instance that lives is removed",
+        "each process holds a lock (`flock`) on its folder for as long as it lives",
+        "            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",
+        "",
+        ("tests/bus/test_local.py::test_the_folders_of_dead_instances_are_removed_by_later_ones",),
+    ),
+    Fault(
+        "a socket that was cleaned away stays away",
+        "makes it again within a second or so",
+        "if self._listening is None or not self.folder.has(self._outgoing.process):",
+        "if self._listening is None:",
+        ("tests/bus/test_local.py::test_a_socket_that_was_removed_is_made_again",),
+    ),
+    Fault(
+        "a folder that is a link is followed",
+        "a link in its place",
+        "fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)\n    except NotADirectoryError:",
+        "fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)\n    except NotADirectoryError:",
+        ("tests/bus/test_local.py::test_a_link_in_place_of_the_folder_is_refused",),
+    ),
+    Fault(
+        "it is not asked who connects",
+        "At each end of each socket the kernel is asked who is at the other",
+        "if self.folder is None or not self.folder.may_join(other):",
+        "if self.folder is None:",
+        ("tests/bus/test_local.py::test_who_gets_past_the_folder_is_refused_by_who_listens_and_by_who_connects",),
+    ),
+    Fault(
+        "a process that writes nonsense is listened to",
+        "a process that sends something else is cut off",
+        '            raise Malformed(f"a frame of {length} bytes, where {MAX_MESSAGE_SIZE} are the most")',
+        "                return",
+        ("tests/bus/test_local.py::test_what_is_no_frame_is_counted_and_ends_that_link_alone",),
+    ),
+    Fault(
+        "only the end of a socket tells that a process is gone",
+        "who gives none for a second and a half is gone",
+        "        elif peer.silent == SILENCE:\n            self._tell_gone(peer)\n",
+        "",
+        (
+            "tests/bus/test_transport.py::test_a_process_that_is_killed_and_not_reaped_is_gone_though_a_child_holds_its_sockets[local]",
+        ),
+    ),
+    Fault(
+        "one that was stopped takes all others for gone",
+        "or did not come to run, is there again with its next sign",
+        "                    next_tick = now + TICK\n",
+        "                    next_tick = (next_tick or now) + TICK\n",
+        ("tests/bus/test_local.py::test_a_process_that_was_stopped_for_long_takes_nobody_for_gone",),
+    ),
+    Fault(
+        "the bus's thread is a greenlet where gevent has patched",
+        "These signs come from a thread of their own, which gevent does not patch",
+        'original("_thread", "start_new_thread")(function, args)',
+        'import_module("_thread").start_new_thread(function, args)',
+        ("tests/bus/test_local.py::test_a_process_whose_hub_is_held_is_not_taken_for_gone",),
+    ),
+    Fault(
+        "nothing bounds what waits for a process that does not read",
+        "what exceeds\n  that is dropped",
+        "if peer.lost or (buffer and len(buffer) + size > bound):",
+        "if peer.lost:",
+        ("tests/bus/test_local.py::test_a_publisher_is_not_held_up_nor_fed_by_a_process_that_does_not_read",),
+    ),
+    Fault(
+        "what was dropped is not told",
+        "`on_missed` says so over there as soon as it reads again",
+        "                if peer.lost and len(buffer) <= self.bound // 2:\n                    self.say_lost(peer)\n",
+        "                peer.lost = set()\n",
+        ("tests/bus/test_local.py::test_a_stopped_process_costs_its_own_messages_alone_and_is_told_what_it_missed",),
+    ),
+    Fault(
+        "a channel is said to be heard before others know",
+        "A worker that begins to hear a group hears all that is sent from then on",
+        "self._waiting[0][0] <= known or",
+        "self._waiting[0][0] >= 0 or",
+        ("tests/bus/test_transport.py::test_all_that_is_published_once_a_channel_is_heard_arrives[local]",),
+    ),
+    Fault(
+        "all wait for one that does not answer",
+        "It does not wait for another that does not\n  answer for longer than a second",
+        "PATIENCE = 1.0  # seconds\n\n_open",
+        "PATIENCE = 5.0  # seconds\n\n_open",
+        ("tests/bus/test_local.py::test_nobody_waits_for_longer_than_a_second_for_one_that_lives_and_does_not_answer",),
+    ),
+]
+
+TRANSPORT = "tests/bus/test_transport.py::"
+MEMBERSHIP = "tests/groups/test_membership.py::"
+FANOUT = "tests/uwsgi/test_fanout.py::"
+SHARED = "tests/uwsgi/test_shared.py::"
+PRESENCE = "tests/protocol/test_presence.py::"
+ENVELOPE = "tests/protocol/test_envelope.py::"
+
+GROUPS = [
+    Fault(
+        "what comes twice goes to the members twice",
+        "**Each member gets a message at most once**",
+        "            if now <= last:\n                return None\n",
+        "",
+        (MEMBERSHIP + "test_what_comes_twice_or_late_is_heard_once",),
+        short=True,
+    ),
+    Fault(
+        "a process hears itself",
+        "**Each member gets a message at most once**",
+        "            if message.sender == self._process:\n                return\n",
+        "",
+        (MEMBERSHIP + "test_ours_comes_back_from_the_bus_and_is_discarded",),
+    ),
+    Fault(
+        "a bus that is opened again counts as the first one",
+        "**Each member gets a message at most once**",
+        "sender = identity() if is_first else os.urandom(8)",
+        "sender = identity()",
+        (MEMBERSHIP + "test_a_bus_that_is_opened_again_is_another_for_those_who_have_heard_the_first",),
+    ),
+    Fault(
+        "a group's messages overtake each other",
+        "what one process sends to one group in the order in which it was sent",
+        "self._queue.append(_Delivery(payload, members, size))",
+        "self._queue.appendleft(_Delivery(payload, members, size))",
+        (FANOUT + "test_all_members_get_what_is_put_in_order",),
+    ),
+    Fault(
+        "two deliver the same at a time",
+        "what one process sends to one group in the order in which it was sent",
+        "if self._is_running or not self._queue:",
+        "if not self._queue:",
+        (FANOUT + "test_who_comes_while_another_delivers_does_not_wait",),
+    ),
+    Fault(
+        "a member is sent to past what waits for it, in C",
+        "what one process sends to one group in the order in which it was sent",
+        "P(state) != open_state || C(_outgoing) != Py_None ||\n",
+        "P(state) != open_state ||\n",
+        (FANOUT + "test_it_comes_behind_what_waits_for_a_member_also_where_there_is_room_again",),
+        in_c=True,
+    ),
+    Fault(
+        "a member is sent to past what is kept back for it, in C",
+        "what one process sends to one group in the order in which it was sent",
+        "        C(_corked) != Py_None || !lock_is_free(self))",
+        "        !lock_is_free(self))",
+        (FANOUT + "test_it_comes_behind_what_is_kept_back_for_a_member",),
+        in_c=True,
+    ),
+    Fault(
+        "a member is sent to after its close frame, in C",
+        "A connection leaves by itself when it ends",
+        "P(state) != open_state || C(_outgoing) != Py_None ||\n",
+        "C(_outgoing) != Py_None ||\n",
+        (FANOUT + "test_a_member_that_has_ended_is_passed_over",),
+        in_c=True,
+    ),
+    Fault(
+        "what no other process can hear is not counted",
+        "**What is lost is told.**",
+        '        place.sequence += 1\n        place.figures["sent"] += 1\n        if self.transport.may_be_heard(name):\n',
+        '        place.figures["sent"] += 1\n        if self.transport.may_be_heard(name):\n            place.sequence += 1\n',
+        (MEMBERSHIP + "test_what_no_other_process_can_hear_is_counted_and_not_published",),
+    ),
+    Fault(
+        "what no other process can hear is made for one",
+        "Where no other process can hear it, nothing is made for others.",
+        "        if self.transport.may_be_heard(name):\n",
+        "        if name:\n",
+        (MEMBERSHIP + "test_what_no_other_process_can_hear_is_counted_and_not_published",),
+    ),
+    Fault(
+        "before it is known who hears, nobody does",
+        "**What is sent after `add` has returned is heard.**",
+        "return self._held is not None or channel in self._outgoing.hearing",
+        "return channel in self._outgoing.hearing",
+        (TRANSPORT + "test_a_process_that_publishes_as_soon_as_it_has_begun_and_closes_is_heard[local]",),
+    ),
+    Fault(
+        "all senders are one sequence",
+        "Between two senders there is no order",
+        "last = here.heard.get(message.sender)",
+        "last = max(here.heard.values(), default=None)",
+        (MEMBERSHIP + "test_each_sender_has_a_sequence_of_its_own",),
+    ),
+    Fault(
+        "who is excluded gets it here",
+        "**To the others, not to me.**",
+        "        numbers = self._own_numbers(excluded)\n"
+        "        with self._lock:\n"
+        "            here = self._groups.get(name)",
+        "        numbers = self._own_numbers([])\n        with self._lock:\n            here = self._groups.get(name)",
+        (MEMBERSHIP + "test_who_is_excluded_gets_nothing_here_and_is_named_to_others",),
+    ),
+    Fault(
+        "others are not told who is excluded",
+        "excludes the page, in whichever worker its connection is",
+        "[one for one in excluded if one[0] != self._process]",
+        "[]",
+        (MEMBERSHIP + "test_who_is_excluded_gets_nothing_here_and_is_named_to_others",),
+    ),
+    Fault(
+        "whom others exclude gets it",
+        "excludes the page, in whichever worker its connection is",
+        "        numbers = self._own_numbers(excluded)\n"
+        "        with self._lock:\n"
+        "            here = self._follow_locked(message)",
+        "        numbers = self._own_numbers([])\n"
+        "        with self._lock:\n"
+        "            here = self._follow_locked(message)",
+        (MEMBERSHIP + "test_who_is_excluded_gets_nothing_here_and_is_named_to_others",),
+    ),
+    Fault(
+        "who joins first does not wait until the group is heard",
+        "**What is sent after `add` has returned is heard.**",
+        "                waiter.wait(HEARD_TIMEOUT)\n",
+        "                pass\n",
+        (MEMBERSHIP + "test_who_joins_first_waits_until_the_group_is_heard_and_others_have_said_whom_they_have",),
+    ),
+    Fault(
+        "who joins waits for one that does not answer for as long as it likes",
+        "for a second at most, when the worker has no other member in the group",
+        "HEARD_TIMEOUT = 1.0",
+        "HEARD_TIMEOUT = 60.0",
+        (MEMBERSHIP + "test_who_joins_first_waits_until_the_group_is_heard_and_others_have_said_whom_they_have",),
+    ),
+    Fault(
+        "a group is ready before others have said whom they have",
+        "**Presence is true**: it is repaired by what is seen",
+        "if self._expected is not None and len(self._answered) >= self._expected:",
+        "if self._expected is not None:",
+        (MEMBERSHIP + "test_who_joins_first_waits_until_the_group_is_heard_and_others_have_said_whom_they_have",),
+    ),
+    Fault(
+        "who joins later waits too",
+        "when the worker has no other member in the group",
+        "            if here is None or here.is_ready:\n",
+        "            if here is None:\n",
+        (MEMBERSHIP + "test_those_who_join_wait_no_longer_for_one_that_does_not_answer",),
+    ),
+    Fault(
+        "a gap is not told",
+        "**What is lost is told.**",
+        "            if not follows:\n                self._miss_locked(here)\n",
+        "            if not follows:\n",
+        (MEMBERSHIP + "test_what_is_missing_between_two_envelopes_is_told",),
+        short=True,
+    ),
+    Fault(
+        "after a gap nobody is asked who is there",
+        "**Presence is true**: it is repaired by what is seen",
+        "                for asking in self._askings([message.group]):\n"
+        "                    self.transport.tell(message.sender, asking)\n",
+        "",
+        (MEMBERSHIP + "test_what_is_missing_between_two_envelopes_is_told",),
+    ),
+    Fault(
+        "the first gap is not seen",
+        "**What is lost is told.**",
+        "here.heard.setdefault(sender, (message.epoch, message.sequence))",
+        "pass",
+        (MEMBERSHIP + "test_an_answer_says_where_its_sender_is_so_that_the_first_loss_is_seen",),
+    ),
+    Fault(
+        "a group that was forgotten begins again in the same epoch",
+        "**What is lost is told.**",
+        "                self._epoch += 1  # for those groups",
+        "                self._epoch += 0  # for those groups",
+        (MEMBERSHIP + "test_who_sends_to_very_many_groups_begins_epochs_seldom_and_never_goes_back",),
+    ),
+    Fault(
+        "a process that sends to very many groups uses up the epochs",
+        "**`send` never waits, and raises nothing for a member's sake.**",
+        "for _ in range(MOST_SEQUENCES // 2):",
+        "for _ in range(1):",
+        (MEMBERSHIP + "test_who_sends_to_very_many_groups_begins_epochs_seldom_and_never_goes_back",),
+    ),
+    Fault(
+        "that the bus was deaf is not told",
+        "the bus was deaf for a time",
+        "                self._miss_locked(self._groups[name])\n",
+        "                pass\n",
+        (MEMBERSHIP + "test_a_transport_that_was_deaf_is_told_of_to_all_groups_and_presence_is_asked_for",),
+    ),
+    Fault(
+        "who was deaf does not ask who is there",
+        "**Presence is true**: it is repaired by what is seen",
+        "                self.transport.tell_all(asking)\n",
+        "                pass\n",
+        (MEMBERSHIP + "test_a_transport_that_was_deaf_is_told_of_to_all_groups_and_presence_is_asked_for",),
+    ),
+    Fault(
+        "that the bound was reached is not told",
+        "16 MiB in a process that wait to be sent to its members",
+        "        if not here.fanout.put(payload, members, size):\n            self._miss_locked(here)\n",
+        "        here.fanout.put(payload, members, size)\n",
+        (MEMBERSHIP + "test_a_bound_that_overflows_is_told_and_what_came_before_it_is_kept",),
+    ),
+    Fault(
+        "what waits for members is not bounded",
+        "16 MiB in a process that wait to be sent to its members",
+        "if backlog.queued and backlog.queued + size > backlog.bound:",
+        "if backlog.bound < 0:",
+        (
+            MEMBERSHIP + "test_a_bound_that_overflows_is_told_and_what_came_before_it_is_kept",
+            FANOUT + "test_no_more_waits_in_all_groups_together_than_the_bound",
+        ),
+    ),
+    Fault(
+        "what was delivered counts as waiting",
+        "16 MiB in a process that wait to be sent to its members",
+        "                        backlog.queued -= delivery.size\n",
+        "",
+        (FANOUT + "test_no_more_waits_in_all_groups_together_than_the_bound",),
+    ),
+    Fault(
+        "any number of notifications waits for a server",
+        "`max_queue` of what is for one server, which does not keep up",
+        "has_room = self._told < self._options.max_queue",
+        "has_room = self._told >= 0",
+        (
+            "tests/uwsgi/test_told.py::test_more_than_max_queue_are_not_kept_and_the_server_hears_of_that_once_for_each_group",
+        ),
+    ),
+    Fault(
+        "a server that does not keep up is not told so",
+        "`max_queue` of what is for one server, which does not keep up",
+        '                event = Told("on_missed", event.group)\n            if',
+        "                return False\n            if",
+        (
+            "tests/uwsgi/test_told.py::test_more_than_max_queue_are_not_kept_and_the_server_hears_of_that_once_for_each_group",
+        ),
+    ),
+    Fault(
+        "who has come is not told",
+        "is told of changes, gathered over at least 50 ms, and longer in a large group",
+        "joined.append(_member(key, self._people[key]))",
+        "pass",
+        (PRESENCE + "test_another_info_is_told_as_joining_once_more",),
+    ),
+    Fault(
+        "who has left is not told",
+        "is told of changes, gathered over at least 50 ms, and longer in a large group",
+        "left.append(Member(key, next(one for one in known if one is not None), 0))",
+        "pass",
+        (PRESENCE + "test_two_tabs_with_one_key_are_one_and_leave_as_one",),
+    ),
+    Fault(
+        "each change is told by itself",
+        "is told of changes, gathered over at least 50 ms, and longer in a large group",
+        "PRESENCE_PERIOD = 0.05",
+        "PRESENCE_PERIOD = 0.0",
+        (MEMBERSHIP + "test_changes_are_gathered_before_servers_are_told_and_for_longer_in_a_large_group",),
+    ),
+    Fault(
+        "a large group is told as often as a small one",
+        "joining 10,000 is not 10⁸ calls",
+        "PRESENCE_PERIOD + len(here.members) * PRESENCE_PERIOD_EACH",
+        "PRESENCE_PERIOD",
+        (MEMBERSHIP + "test_changes_are_gathered_before_servers_are_told_and_for_longer_in_a_large_group",),
+    ),
+    Fault(
+        "the listener tells of all changes at once",
+        "10,000 members hold up nobody",
+        "joined, left = here.presence.changes(MOST_AT_ONCE)",
+        "joined, left = here.presence.changes()",
+        (MEMBERSHIP + "test_servers_are_told_of_thousands_of_changes_in_parts_and_others_have_their_turn_in_between",),
+    ),
+    Fault(
+        "all members of a process that is gone are taken out at once",
+        "10,000 members hold up nobody",
+        "here.presence.drop_some(process, MOST_AT_ONCE)",
+        "here.presence.drop_some(process, 10**9)",
+        (MEMBERSHIP + "test_nobody_waits_until_thousands_of_a_process_that_is_gone_are_taken_out",),
+    ),
+    Fault(
+        "two tabs are two",
+        "`key` names the person, so that two tabs are one",
+        "return member_id(process, state.number) if state.key is None else state.key",
+        "return member_id(process, state.number)",
+        (PRESENCE + "test_two_tabs_with_one_key_are_one_and_leave_as_one",),
+    ),
+    Fault(
+        "the first tab that leaves takes the others along",
+        "`key` names the person, so that two tabs are one",
+        "        if not person:\n            del self._people[key]",
+        "        if person is not None:\n            del self._people[key]",
+        (PRESENCE + "test_two_tabs_with_one_key_are_one_and_leave_as_one",),
+    ),
+    Fault(
+        "another info is not told",
+        "To `add` again changes the info",
+        "        if known == state:\n            return\n        if known",
+        "        if known and known.key == state.key:\n            return\n        if known",
+        (PRESENCE + "test_another_info_is_told_as_joining_once_more",),
+    ),
+    Fault(
+        "the members of a process that is gone stay",
+        "A worker that is killed loses its members everywhere",
+        "            has_more = here.presence.drop_some(process, MOST_AT_ONCE)\n",
+        "            has_more = False\n",
+        (MEMBERSHIP + "test_who_is_there_is_asked_once_the_group_is_heard_and_answers_are_gathered",),
+    ),
+    Fault(
+        "a process that is back is not asked whom it has",
+        "**Presence is true**: it is repaired by what is seen",
+        "                return\n            del self._gone[process]\n            names = list(self._groups)\n",
+        "                return\n            del self._gone[process]\n            names = []\n",
+        (MEMBERSHIP + "test_a_process_that_is_back_is_asked_whom_it_has",),
+    ),
+    Fault(
+        "each part of an answer is taken for the whole",
+        "**Presence is true**: it is repaired by what is seen",
+        "                if not rest:\n                    here.presence.keep(sender, here.parts.pop(sender))",
+        "                if rest is not None:\n                    here.presence.keep(sender, here.parts.pop(sender))",
+        (MEMBERSHIP + "test_who_is_there_is_asked_once_the_group_is_heard_and_answers_are_gathered",),
+    ),
+    Fault(
+        "a large group is answered in one envelope",
+        "**Presence is true**: it is repaired by what is seen",
+        "PART = 200\n",
+        "PART = 200000\n",
+        (MEMBERSHIP + "test_we_answer_who_is_here_in_parts",),
+    ),
+    Fault(
+        "who joins while an answer is on its way is forgotten",
+        "**Presence is true**: it is repaired by what is seen",
+        "            self._is_answering = True\n",
+        "            self._is_answering = False\n",
+        (
+            MEMBERSHIP
+            + "test_who_joins_while_an_answer_is_on_its_way_is_told_behind_it_and_who_sends_waits_for_neither",
+        ),
+    ),
+    Fault(
+        "who sends waits for an answer about thousands",
+        "10,000 members hold up nobody",
+        "        for begin in range(0, max(1, len(members)), PART):\n            part",
+        "        for begin in range(0, max(1, len(members)), PART):\n          with self._lock:\n            part",
+        (
+            MEMBERSHIP
+            + "test_who_joins_while_an_answer_is_on_its_way_is_told_behind_it_and_who_sends_waits_for_neither",
+        ),
+    ),
+    Fault(
+        "each who joins is an envelope",
+        "joining 10,000 is not 10⁸ calls",
+        "        self._changed.setdefault(here.group.name, {})[connection.number] = state\n",
+        "        self._changed.setdefault(here.group.name, {})[connection.number] = state\n"
+        "        name, changes = self._changed.popitem()\n"
+        "        joined, left = [one for one in changes.values() if one], [one for one, state in "
+        "changes.items() if not state]\n"
+        '        self._publish_locked(name, Kind.PRESENCE, envelope.dump({"joined": joined, '
+        '"left": left}))\n',
+        (MEMBERSHIP + "test_joining_and_leaving_is_published_in_batches",),
+    ),
+    Fault(
+        "a member is one until its connection is lost",
+        "A connection leaves by itself when it ends, before its `on_close`",
+        "        self._leave_memberships()\n        logger.info(\n",
+        "        logger.info(\n",
+        ("tests/uwsgi/test_memberships.py::test_it_has_left_before_its_server_hears_that_the_client_has_closed",),
+    ),
+    Fault(
+        "servers are notified with the same data",
+        "`room.notify(data)` calls `on_notify(room, data)` on the server of each member",
+        "return method(self.group, *self.arguments, json.loads(self._dumped))",
+        "return method(self.group, *self.arguments, json.__dict__.setdefault(self._dumped, json.loads(self._dumped)))",
+        (MEMBERSHIP + "test_each_server_is_notified_with_data_of_its_own",),
+    ),
+    Fault(
+        "all are logged out with one",
+        "`key=` only those of one person",
+        "for state in here.presence.of(self._process) if state.key == key}",
+        "for state in here.presence.of(self._process)}",
+        (MEMBERSHIP + "test_those_with_a_key_are_closed_here_and_others_are_told_the_key",),
+    ),
+    Fault(
+        "others are not told whom to log out",
+        "closes all connections of the group, in every worker; `key=` only those of one person",
+        '"reason": reason, "key": key})',
+        '"reason": reason, "key": None})',
+        (MEMBERSHIP + "test_those_with_a_key_are_closed_here_and_others_are_told_the_key",),
+    ),
+    Fault(
+        "a member that does not read is sent to for ever",
+        "**A member that does not read holds up nobody.**",
+        "if self._outgoing is None or len(self._outgoing) <= self._options.slow_limit:",
+        "if self.fd is not None:",
+        (
+            MEMBERSHIP + "test_a_slow_member_loses_its_connection_and_the_others_nothing",
+            SHARED + "test_a_client_that_does_not_read_is_closed_with_1013",
+        ),
+        short=True,
+    ),
+    Fault(
+        "a member that does not read stays",
+        "it is closed with 1013",
+        '            self.close(CloseCode.TRY_AGAIN_LATER, "too slow", "uWASP, as too slow for a group")\n',
+        "            pass\n",
+        (MEMBERSHIP + "test_a_slow_member_loses_its_connection_and_the_others_nothing",),
+    ),
+    Fault(
+        "a member that is to be skipped is closed",
+        "with `skip_slow_members=True`, does not get the message",
+        "        if not self._options.skip_slow_members:\n            self.close(",
+        "        if self._options:\n            self.close(",
+        (SHARED + "test_it_is_left_out_where_the_option_says_so_until_it_has_read",),
+    ),
+    Fault(
+        "slow members are not counted",
+        "counts both in `slow_members`",
+        "        self._listener.count_slow_member()\n",
+        "",
+        (
+            SHARED + "test_a_client_that_does_not_read_is_closed_with_1013",
+            SHARED + "test_it_is_left_out_where_the_option_says_so_until_it_has_read",
+        ),
+    ),
+    Fault(
+        "a sender serves all members at once",
+        "A sender serves members for a millisecond at most",
+        "        self.deliver(time.monotonic() + SLICE)",
+        "        self.deliver(time.monotonic() + 1000)",
+        (FANOUT + "test_the_caller_and_each_turn_of_the_listener_deliver_for_a_slice_and_not_longer",),
+    ),
+    Fault(
+        "the listener serves all members at once",
+        "a slice at a time, between all else that it does",
+        "        deadline = time.monotonic() + SLICE\n        try:\n            while (fan_out",
+        "        deadline = time.monotonic() + 1000\n        try:\n            while (fan_out",
+        (
+            FANOUT + "test_others_are_read_between_the_slices",
+            FANOUT + "test_the_caller_and_each_turn_of_the_listener_deliver_for_a_slice_and_not_longer",
+        ),
+    ),
+    Fault(
+        "a sender serves all members at once, in C",
+        "A sender serves members for a millisecond at most",
+        "        if (monotonic() >= deadline) Py_RETURN_FALSE;\n",
+        "",
+        (FANOUT + "test_so_they_do_where_each_send_is_fast",),
+        in_c=True,
+    ),
+    Fault(
+        "a group keeps the slice until it is empty",
+        "10,000 members hold up nobody",
+        "                self._waiting.append(fan_out)",
+        "                self._waiting.appendleft(fan_out)",
+        (FANOUT + "test_each_group_has_its_turn",),
+    ),
+    Fault(
+        "one member's fault ends the delivery",
+        "raises nothing for a member's sake",
+        "        except Exception as error:\n            cut(member, error)\n",
+        "        except ConnectionError as error:\n            cut(member, error)\n",
+        (FANOUT + "test_a_fault_of_one_member_cuts_it_and_touches_no_other",),
+    ),
+    Fault(
+        "what is malformed on a bus is raised",
+        "what is not understood is counted, logged and ignored",
+        "        except Malformed as error:\n"
+        "            with self._lock:\n"
+        '                self._figures_of("")["malformed"] += 1\n',
+        "        except Malformed as error:\n            raise\n",
+        (
+            MEMBERSHIP + "test_what_is_malformed_is_counted_logged_once_and_harms_nobody",
+            MEMBERSHIP + "test_what_is_no_envelope_harms_nobody",
+        ),
+    ),
+    Fault(
+        "each malformed envelope is logged",
+        "what is not understood is counted, logged and ignored",
+        "TROUBLE_PERIOD = 60.0",
+        "TROUBLE_PERIOD = 0.0",
+        (MEMBERSHIP + "test_what_is_malformed_is_counted_logged_once_and_harms_nobody",),
+    ),
+    Fault(
+        "another version is read as this one",
+        "What comes from a bus is checked for its size and its form",
+        "    if data[0] != VERSION:\n",
+        "    if data[0] < VERSION:\n",
+        (ENVELOPE + "test_another_version_is_said_to_be_one",),
+    ),
+    Fault(
+        "what a later release sends is an error",
+        "what is not understood is counted, logged and ignored",
+        "_REACTIONS.get(message.kind, Membership._pass_over)(self, message)",
+        "_REACTIONS[message.kind](self, message)",
+        (MEMBERSHIP + "test_what_a_later_release_sends_is_ignored_and_nothing_is_missing_where_it_was",),
+    ),
+    Fault(
+        "what a later release adds is told as missed",
+        "What the later one has added, the earlier one passes over",
+        "_REACTIONS.get(message.kind, Membership._pass_over)(self, message)",
+        "_REACTIONS.get(message.kind, lambda *_: None)(self, message)",
+        (
+            MEMBERSHIP + "test_what_a_later_release_sends_is_ignored_and_nothing_is_missing_where_it_was",
+            "tests/groups/test_ends.py::test_two_releases_share_a_bus_while_one_takes_the_others_place",
+        ),
+    ),
+    Fault(
+        "a later release may add nothing to the head",
+        "What the later one has added, the earlier one passes over",
+        "not end <= head <= len(data)",
+        "not end == head <= len(data)",
+        (
+            ENVELOPE + "test_what_a_later_release_adds_to_the_head_is_passed_over",
+            "tests/groups/test_ends.py::test_two_releases_share_a_bus_while_one_takes_the_others_place",
+        ),
+    ),
+    Fault(
+        "a later release may say no more of a member",
+        "What the later one has added, the earlier one passes over",
+        "not isinstance(one, list) or len(one) < 3:",
+        "not isinstance(one, list) or len(one) != 3:",
+        ("tests/groups/test_ends.py::test_two_releases_share_a_bus_while_one_takes_the_others_place",),
+    ),
+    Fault(
+        "a question about a group of any name is answered",
+        "What comes from a bus is checked for its size and its form",
+        "    if any(len(one.encode()) > MAX_NAME for one in listed):",
+        "    if not listed:",
+        (MEMBERSHIP + "test_what_is_malformed_is_counted_logged_once_and_harms_nobody",),
+    ),
+    Fault(
+        "what UTF-8 cannot carry is taken from a bus",
+        "What comes from a bus is checked for its size and its form",
+        "            dump(value)\n    except",
+        "            pass\n    except",
+        (ENVELOPE + "test_json_that_is_no_utf_8_or_could_not_be_sent_on_as_such_is_malformed",),
+    ),
+    Fault(
+        "who asks while another joins is told of those here alone",
+        "`room.members()` has a `Member` for each",
+        "        if known is not None and membership.is_heard(self.name):\n            return known\n        waiter = self.bus",
+        "        if known is not None:\n            return known\n        waiter = self.bus",
+        (MEMBERSHIP + "test_who_asks_while_another_joins_waits_for_those_elsewhere",),
+    ),
+    Fault(
+        "a group that a server is told of is another than its own",
+        "the same parts are the same group everywhere, and equal",
+        "or_default(self._bus) is or_default(other._bus)",
+        "self._bus is other._bus",
+        (MEMBERSHIP + "test_the_group_that_a_server_is_told_of_equals_its_own_on_the_same_bus_alone",),
+    ),
+    Fault(
+        "a part that is equal makes another group",
+        "the same parts are the same group everywhere, and equal",
+        "        return str.__str__(value)",
+        "        return str(value)",
+        (MEMBERSHIP + "test_parts_that_are_equal_name_one_group_and_a_uuid_is_its_text",),
+    ),
+    Fault(
+        "an info of any size is taken from a bus",
+        "What comes from a bus is checked for its size and its form",
+        "        if not isinstance(info, str) or len(info) > MAX_INFO:",
+        "        if not isinstance(info, str):",
+        (ENVELOPE + "test_members_of_another_form_are_malformed",),
+    ),
+    Fault(
+        "an info of any size is taken from a server",
+        "at most 4 KiB of JSON",
+        "        if len(dumped) > envelope.MAX_INFO:",
+        "        if len(dumped) > 2**20:",
+        (MEMBERSHIP + "test_info_and_keys_are_what_they_should_be",),
+    ),
+    Fault(
+        "an info of any depth is taken from a server",
+        "4 KiB of JSON in at most 100 levels",
+        "            dumped = envelope.dump_given(info)",
+        "            dumped = envelope.dump(info)",
+        (MEMBERSHIP + "test_info_and_keys_are_what_they_should_be",),
+    ),
+    Fault(
+        "what is nested too deeply is taken from a bus",
+        "What comes from a bus is checked for its size and its form",
+        '        raise Malformed("it is nested too deeply")\n',
+        "        pass\n",
+        (
+            ENVELOPE + "test_what_a_user_gives_is_nested_so_that_all_can_read_it",
+            MEMBERSHIP + "test_what_is_malformed_is_counted_logged_once_and_harms_nobody",
+        ),
+    ),
+    Fault(
+        "a part of a name makes it another group's",
+        "no text that a user chose makes",
+        'self.name = "/".join(part.replace("%", "%25").replace("/", "%2F") for part in self.parts)',
+        'self.name = "/".join(self.parts)',
+        (MEMBERSHIP + "test_no_text_in_a_part_makes_it_another_group",),
+    ),
+    Fault(
+        "figures are by whole names",
+        "Never whole names, of which there may be any number",
+        'first = name.partition("/")[0]',
+        "first = name",
+        (MEMBERSHIP + "test_the_figures_are_by_the_first_part_and_say_what_was_sent_received_and_delivered",),
+    ),
+    Fault(
+        "what was received is not counted",
+        "`received` from them",
+        '        here.figures["received"] += 1\n',
+        "",
+        (MEMBERSHIP + "test_the_figures_are_by_the_first_part_and_say_what_was_sent_received_and_delivered",),
+    ),
+    Fault(
+        "a process may have two default buses",
+        "A process has one such default",
+        "    elif bus is not None and bus is not _default and bus != _default.url:",
+        "    elif _default.url is None:",
+        (MEMBERSHIP + "test_a_process_has_one_default_bus",),
+    ),
+    Fault(
+        "without a bus nothing is said",
+        '`uwasp.open_bus("local:")` comes first',
+        "    if _default is None:\n        raise RuntimeError(\n",
+        "    if _default is None:\n        return find_bus(DEFAULT_URL)\n        raise RuntimeError(\n",
+        (MEMBERSHIP + "test_the_error_for_a_process_without_a_bus_says_what_to_do",),
+    ),
+    Fault(
+        "the bus is opened when the application is loaded",
+        "Each process opens it when it first uses a group",
+        "        _default.new_waiter = new_waiter\n",
+        "        _default.new_waiter = new_waiter\n        _ = _default.membership\n",
+        (MEMBERSHIP + "test_what_is_only_named_is_not_opened",),
+    ),
+    Fault(
+        "what is closed leaves others untold",
+        "A script, a cron job or a Celery task opens the bus by its name",
+        "            self._lock.release()\n            self._publish_changes()\n",
+        "            self._lock.release()\n",
+        (MEMBERSHIP + "test_a_bus_that_is_closed_tells_others_what_it_has_not_yet_and_carries_all_for_a_second",),
+    ),
+    Fault(
+        "a script ends before it is sent",
+        "A script, a cron job or a Celery task opens the bus by its name",
+        "        self.transport.close(timeout)\n",
+        "        self.transport.close(0)\n",
+        (MEMBERSHIP + "test_a_bus_that_is_closed_tells_others_what_it_has_not_yet_and_carries_all_for_a_second",),
+    ),
+]
+
+TROUBLE = "tests/bus/test_redis_trouble.py::"
+OVER_REDIS = "tests/groups/test_over_redis.py::"
+
+REDIS = [
+    Fault(
+        "what Redis did not answer is not told as lost",
+        "**What is lost is told.**",
+        "        self._backlog.extendleft(self._outbox.lose(lost))",
+        "        self._outbox.lose(lost)",
+        (TROUBLE + "test_what_was_on_its_way_when_a_connection_broke_is_not_sent_again_but_told",),
+    ),
+    Fault(
+        "what found no place is not told as lost",
+        "**What is lost is told.**",
+        "                self._entries.extend(self._lose_locked([channel]))",
+        "                self._lose_locked([channel])",
+        (
+            TROUBLE + "test_what_finds_no_place_is_told_to_those_who_would_have_heard_it",
+            TROUBLE + "test_of_what_finds_no_place_on_very_many_channels_all_are_told",
+        ),
+    ),
+    Fault(
+        "who hears Redis again is not told that it was deaf",
+        "the bus was deaf for a time",
+        "            self._call(self._receiver.missed, None)",
+        "            self._call(str)",
+        (
+            TROUBLE + "test_a_redis_that_is_absent_at_first_holds_up_nothing_and_is_found",
+            TROUBLE + "test_who_is_evicted_for_reading_too_slowly_is_told_what_it_missed",
+        ),
+    ),
+    Fault(
+        "a Redis that does nothing is waited for",
+        "the bus was deaf for a time",
+        "STALLED = 4.0",
+        "STALLED = 400.0",
+        (TROUBLE + "test_a_redis_that_does_nothing_for_a_while_is_noticed_and_heard_again",),
+    ),
+    Fault(
+        "those who wait for a channel wait for a Redis that is away",
+        "**`send` never waits, and raises nothing for a member's sake.**",
+        "        waiting, self._waiting = self._waiting, []\n        for _, heard in waiting:",
+        "        waiting = []\n        for _, heard in waiting:",
+        (
+            TROUBLE + "test_a_redis_that_is_absent_at_first_holds_up_nothing_and_is_found",
+            TROUBLE + "test_a_redis_that_accepts_and_does_not_answer_holds_up_nothing",
+        ),
+    ),
+    Fault(
+        "leases run on while a process is stopped",
+        "**Presence is true**",
+        "self._hearing += min(elapsed, TURN)",
+        "self._hearing += elapsed",
+        (TROUBLE + "test_a_process_that_was_stopped_takes_nobody_for_gone",),
+    ),
+    Fault(
+        "leases run on while nothing is heard",
+        "**Presence is true**",
+        "        self._alive.renew(self._hearing)\n",
+        "        self._hearing += self._now - self._since\n",
+        (TROUBLE + "test_a_redis_that_is_stopped_and_started_again_is_heard_again_and_nobody_is_gone",),
+    ),
+    Fault(
+        "a process that was killed is alive for minutes",
+        "within 15 s on Redis",
+        "LEASE = 12.0",
+        "LEASE = 120.0",
+        (
+            "tests/bus/test_transport.py::test_a_process_that_is_killed_is_gone_within_the_time_that_was_promised[redis]",
+        ),
+    ),
+    Fault(
+        "what is malformed ends the connection",
+        "what is not understood is counted, logged and ignored",
+        "        except wire.Malformed as malformed:\n            self._note(malformed)\n            return",
+        "        except wire.Malformed as malformed:\n            raise LinkLost from malformed",
+        (TROUBLE + "test_malformed_things_on_our_channels_are_counted_and_said_once_and_harm_nothing",),
+        short=True,
+    ),
+    Fault(
+        "attempts at a connection are as frequent as at first",
+        "then less and less often",
+        "min(LATEST, SOONEST * 2**self._failures)",
+        "SOONEST",
+        (TROUBLE + "test_attempts_at_a_connection_become_seldom_and_are_not_all_at_the_same_moments",),
+    ),
+    Fault(
+        "all processes try again at the same moment",
+        "not by all processes at the same moments",
+        "random.uniform(0.6, 1) * longest",
+        "longest",
+        (TROUBLE + "test_attempts_at_a_connection_become_seldom_and_are_not_all_at_the_same_moments",),
+    ),
+    Fault(
+        "each attempt is logged",
+        "The log has one line when that begins",
+        "        if said != self._said:\n",
+        "        if said:\n",
+        (
+            TROUBLE + "test_a_redis_that_is_absent_at_first_holds_up_nothing_and_is_found",
+            OVER_REDIS + "test_an_application_loads_without_redis_and_goes_on_by_itself_once_there_is_one[-gevent]",
+        ),
+    ),
+    Fault(
+        "a master that is one no longer is kept",
+        "a master that is one no longer is left, even if it answers",
+        '            if value[:1] != [b"master"]:\n',
+        "            if not value:\n",
+        ("tests/bus/test_redis_sentinel.py::test_a_master_that_is_one_no_longer_is_left_though_it_answers",),
+    ),
+    Fault(
+        "a group is heard for ever",
+        "a worker hears only the groups in which it has members",
+        "                self.transport.unsubscribe(name)\n",
+        "                pass\n",
+        (OVER_REDIS + "test_workers_of_two_uwsgis_and_a_script_are_one_by_a_connection_each_to_redis[-gevent]",),
+    ),
+    Fault(
+        "each message is a command",
+        "messages to a group that follow each other go together",
+        "TOGETHER = 2**16",
+        "TOGETHER = 0",
+        (TROUBLE + "test_messages_that_follow_each_other_go_together",),
+    ),
+    Fault(
+        "who is there is not asked again after a time of being deaf",
+        "presence is true again, all by itself",
+        "            self.transport.tell_all(asking)\n",
+        "            pass\n",
+        (OVER_REDIS + "test_no_connection_is_lost_nobody_waits_and_all_is_right_again_after[SIGSTOP-threads]",),
+    ),
+]
+
+MESSAGES = [
+    Fault(
+        "a server for text is given binary",
+        "a binary message closes its connection with 1003",
+        "        text, binary = (FINAL_TEXT, NO_FRAME) if accepts is str else (NO_FRAME, FINAL_BINARY)\n",
+        "        assert accepts in (str, bytes)\n",
+        (
+            "tests/protocol/test_frames.py::test_a_message_of_the_type_that_is_not_accepted_is_refused",
+            "tests/uwsgi/test_messages.py::test_a_message_of_the_other_type_closes_with_1003[threads-False-/text-text-binary-end0]",
+        ),
+        short=True,
+    ),
+    Fault(
+        "with the C a server for text is given binary",
+        "a binary message closes its connection with 1003",
+        "const int binary = accepts == (PyObject *)&PyUnicode_Type ? NO_FRAME : FINAL_BINARY;",
+        "const int binary = FINAL_BINARY;",
+        (
+            "tests/uwsgi/test_messages.py::test_a_message_of_the_other_type_closes_with_1003[threads-False-/text-text-binary-end0]",
+            "tests/uwsgi/test_speedups_agree.py::test_the_c_and_the_python_agree",
+        ),
+        in_c=True,
+    ),
+    Fault(
+        "with the C a server for binary is given text",
+        "a text message closes its connection with 1003",
+        "const int text = accepts == (PyObject *)&PyBytes_Type ? NO_FRAME : FINAL_TEXT;",
+        "const int text = FINAL_TEXT;",
+        (
+            "tests/uwsgi/test_messages.py::test_a_message_of_the_other_type_closes_with_1003[threads-False-/binary-binary-text-end2]",
+        ),
+        in_c=True,
+    ),
+    Fault(
+        "a message of the wrong type is refused when all of it has come",
+        "the message is refused as soon as it begins, whatever its size",
+        "        elif self.state is OPEN and self.accepts is (bytes if opcode == Opcode.TEXT else str):",
+        "        elif self.state is OPEN and self.accepts is (bytes if opcode == Opcode.TEXT else str) and self.unread:",
+        ("tests/protocol/test_frames.py::test_what_is_not_accepted_is_refused_before_it_has_come",),
+    ),
+    Fault(
+        "a client that has not seen our close frame is failed for the type of what it sends",
+        "what a client has sent before it saw that may be anything",
+        "        elif self.state is OPEN and self.accepts is",
+        "        elif self.accepts is",
+        ("tests/protocol/test_frames.py::test_behind_our_close_frame_any_message_may_come_before_the_answer",),
+    ),
+    Fault(
+        "the type of a class is not that of the classes derived from it",
+        "`class Room(Chat)` takes text too",
+        'for base in vars(origin).get("__orig_bases__", origin.__bases__):',
+        'for base in vars(origin).get("__orig_bases__", ()):',
+        ("tests/protocol/test_codecs.py::test_what_a_server_takes_is_what_its_class_says",),
+    ),
+    Fault(
+        "a type that no message has is let through",
+        "A `Server[Move]` without a codec is refused there",
+        '    if wrong:\n        raise TypeError(f"no message',
+        '    if wrong is None:\n        raise TypeError(f"no message',
+        ("tests/protocol/test_codecs.py::test_a_type_that_no_message_has_needs_a_codec",),
+    ),
+    Fault(
+        "what cannot be decoded is taken for the server's fault",
+        "what it cannot decode closes its connection with 1007",
+        "        raise Undecodable(error) from error",
+        "        raise ValueError(error) from error",
+        (
+            "tests/protocol/test_codecs.py::test_what_cannot_be_decoded_is_the_clients_fault",
+            "tests/uwsgi/test_messages.py::test_what_cannot_be_decoded_closes_with_1007_and_nobody_else_notices",
+        ),
+        short=True,
+    ),
+    Fault(
+        "a client fills the log with tracebacks",
+        "at INFO and without a traceback",
+        'server_logger.info("%s sent what %s cannot decode: %s", self, name, error)',
+        'server_logger.info("%s sent what %s cannot decode: %s", self, name, error, exc_info=error)',
+        ("tests/uwsgi/test_messages.py::test_each_fault_is_logged_as_whose_it_is[threads]",),
+    ),
+    Fault(
+        "a client is told what a codec had to say",
+        "The reason in the close frame is the same for whatever a codec raises",
+        '            self.close(error.code, error.reason, "a fault of the client\'s")',
+        '            self.close(error.code, str(error)[:100], "a fault of the client\'s")',
+        (
+            "tests/uwsgi/test_messages.py::test_what_cannot_be_decoded_closes_with_1007_and_nobody_else_notices[threads-{]",
+        ),
+    ),
+    Fault(
+        "a client writes into the log what it likes",
+        "with anything that is not ASCII escaped, and at most 200 characters of it",
+        "{ascii(str(self.error))[1:-1][:LONGEST_FAULT]}",
+        "{self.error}",
+        ("tests/protocol/test_codecs.py::test_what_a_codec_says_is_short_and_harmless_in_a_log",),
+    ),
+    Fault(
+        "what a server calls itself is decoded once more",
+        "A server that calls its own `on_message`, or that of the class that it inherits from by `super()`, does so with a value",
+        "        return server if codec is None else Decoding(server, codec)\n",
+        "        if codec is not None:\n"
+        "            own, decode = server.on_message, codec.decode\n"
+        "            server.on_message = lambda message: own(decode(message))\n"
+        "        return server\n",
+        ("tests/protocol/test_codecs.py::test_a_value_is_decoded_once",),
+    ),
+    Fault(
+        "NaN is decoded",
+        "Nor is any of these decoded",
+        "json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)",
+        "json.JSONDecoder(parse_float=_finite)",
+        ("tests/protocol/test_codecs.py::test_what_is_not_json",),
+    ),
+    Fault(
+        "a lone surrogate is decoded, and nobody can be sent it",
+        "what `JSON` has decoded can be sent",
+        "        if _ESCAPED_SURROGATE.search(text):",
+        "        if not text:",
+        ("tests/protocol/test_codecs.py::test_what_is_not_json",),
+    ),
+    Fault(
+        "NaN is sent",
+        "NaN and infinity a `ValueError`, and nothing is sent",
+        "json.JSONEncoder(ensure_ascii=False, allow_nan=False,",
+        "json.JSONEncoder(ensure_ascii=False, allow_nan=True,",
+        (
+            "tests/protocol/test_codecs.py::test_what_json_has_not_is_refused",
+            "tests/uwsgi/test_messages.py::test_a_group_is_sent_json_and_told_in_turn[threads]",
+        ),
+    ),
+    Fault(
+        "JSON is sent with spaces",
+        "as short as it gets, without spaces, and with `ü` as `ü`",
+        'allow_nan=False, separators=(",", ":"))\n_ESCAPED',
+        "allow_nan=False)\n_ESCAPED",
+        ("tests/protocol/test_codecs.py::test_json_is_as_short_as_it_gets",),
+    ),
+    Fault(
+        "JSON to a group cannot leave one out",
+        "`send_json` of a connection or a group sends a value as JSON",
+        "self.send(JSON.encode(value), exclude)",
+        "self.send(JSON.encode(value))",
+        ("tests/uwsgi/test_messages.py::test_a_group_is_sent_json_and_told_in_turn[threads]",),
+    ),
+    Fault(
+        "what is no codec is found out by the first client",
+        "such as a class where an object of it was meant, is refused when the application is loaded",
+        "    if isinstance(codec, type):\n",
+        "    if codec is type:\n",
+        ("tests/protocol/test_codecs.py::test_what_is_no_codec_is_refused_when_the_application_is_loaded",),
+    ),
+    Fault(
+        "a codec that would have to be awaited is let through",
+        "neither method is `async def`, under any handler",
+        "        if later := _runs_later(found):\n",
+        "        if (later := _runs_later(found)) and not callable(found):\n",
+        ("tests/protocol/test_codecs.py::test_what_is_no_codec_is_refused_when_the_application_is_loaded",),
+    ),
+    Fault(
+        "a type checker does not know the options",
+        "`WebSocketMiddleware(app, max_qeue=3)` is an error with `mypy`",
+        "        **options: Unpack[GivenOptions],\n",
+        "        **options: Any,\n",
+        ("tests/packaging/test_types.py::test_a_server_of_each_type_is_what_a_type_checker_takes_it_for",),
+    ),
+    Fault(
+        "a type checker takes every message for anything",
+        "`mypy --strict` knows that `message` is a `Move`",
+        "    def on_message(self, message: Message) -> Any:\n",
+        "    def on_message(self, message: Any) -> Any:\n",
+        ("tests/packaging/test_types.py::test_a_server_of_each_type_is_what_a_type_checker_takes_it_for",),
+    ),
+]
+
+TALK = "tests/uwsgi/test_conversations.py::"
+CLOSED = "tests/uwsgi/test_connection.py::"
+RACES = "tests/uwsgi/test_conversation_races.py::"
+STEPS = "tests/protocol/test_conversation.py::"
+ACCEPT = "tests/uwsgi/test_accept.py::"
+
+HANDLERS = [
+    Fault(
+        "a handler of ours needs what the document on handlers does not describe",
+        "are built on what is described here, and on nothing else",
+        '        if takeover.loop() != "gevent":\n',
+        '        if takeover.loop() != "gevent" and takeover.version():\n',
+        ("tests/packaging/test_architecture.py::test_our_handlers_use_what_the_document_describes_and_nothing_else",),
+    ),
+    Fault(
+        "a slice begins later where something is told, in C",
+        "After about a millisecond `consume` returns `True`",
+        " || !is_message(PyList_GET_ITEM(messages, 0))",
+        "",
+        ("tests/uwsgi/test_speedups_agree.py::test_the_c_and_the_python_agree[short]",),
+        in_c=True,
+    ),
+]
+
+CONVERSATIONS = [
+    Fault(
+        "receive waits for ever",
+        "It raises `TimeoutError` when none has come in that many seconds",
+        "                if left is not None and left <= 0:",
+        "                if left is not None and left <= 0 and self._is_over:",
+        (TALK + "test_receive_waits_no_longer_than_it_is_told_and_loses_nothing_by_that[threads]",),
+    ),
+    Fault(
+        "what was to be woken sleeps on",
+        "receives when it wants",
+        "        if alarm is not None:\n            alarm()",
+        "        if alarm is not None and self._seen:\n            alarm()",
+        (TALK + "test_a_function_receives_until_the_client_closes[threads]",),
+        short=True,
+    ),
+    Fault(
+        "messages are lost at the end of a slice",
+        "after a millisecond the others have theirs",
+        "connection.put_back(list(self._events[self._seen :]))",
+        "connection.put_back(list(self._events[self._seen + 1 :]))",
+        (TALK + "test_many_messages_at_once_come_back_in_order[gevent]",),
+    ),
+    Fault(
+        "a function that floods is never told to give way",
+        "A client that floods has its turn, and no more",
+        "        connection.begin()\n        with self._lock:",
+        "        connection.begin()\n        connection._slice_ends = float('inf')\n        with self._lock:",
+        (TALK + "test_a_client_that_floods_a_function_holds_up_nobody[gevent]",),
+    ),
+    Fault(
+        "a class receives from itself",
+        "`receive` raises `RuntimeError`: it would wait for itself",
+        "        conversation = connection.conversation\n        if conversation is not None:",
+        "        conversation = connection.conversation\n        while conversation is None:\n            conversation = None\n"
+        "        if conversation is not None:",
+        (TALK + "test_receive_is_refused_to_a_class_which_would_wait_for_itself[threads]",),
+    ),
+    Fault(
+        "two receive at a time",
+        "One thread or greenlet receives at a time; any may send",
+        "            if self._is_receiving:\n",
+        "            if self._is_receiving and self._is_over:\n",
+        (TALK + "test_one_at_a_time_receives[threads]",),
+    ),
+    Fault(
+        "who receives beside a function waits on when that has returned",
+        "whoever still receives, in another thread, gets `ConnectionClosed`",
+        "            is_over = self._is_over and not self._is_receiving",
+        "            is_over = self._is_over",
+        (
+            STEPS + "test_whoever_receives_in_another_thread_is_told_that_the_function_has_returned",
+            RACES + "test_nothing_is_left_of_conversations_however_they_end[threads-]",
+        ),
+    ),
+    Fault(
+        "a function and who receives beside it both see a connection off",
+        "whoever still receives, in another thread, gets `ConnectionClosed`",
+        "            is_mine = self._is_mine and not self._is_receiving",
+        "            is_mine = self._is_mine",
+        (STEPS + "test_a_function_returns_while_another_thread_receives_what_cannot_be_decoded",),
+    ),
+    Fault(
+        "a connection is forgotten that another thread closes while its messages are taken",
+        "When the connection ends it raises `ConnectionClosed`",
+        "        del batch[1:]",
+        "        batch.clear()",
+        (
+            STEPS + "test_a_connection_that_another_thread_closes_while_messages_are_taken_comes_to_its_end",
+            CLOSED + "test_a_connection_that_another_thread_closes_while_messages_are_taken_comes_to_its_end",
+        ),
+    ),
+    Fault(
+        "a function whose slice is over waits until somebody else has something",
+        "after a millisecond the others have theirs",
+        "            connection.listener.wake()  # it is in `ready`",
+        "            pass  # it is in `ready`",
+        (
+            STEPS + "test_a_slice_that_is_over_has_whoever_polls_look_for_what_is_left",
+            TALK + "test_a_function_that_takes_its_time_for_each_message_need_not_wait_for_the_next[gevent]",
+        ),
+    ),
+    Fault(
+        "a task that receives beside a function waits on when that has returned",
+        "whoever still receives, in another thread, gets `ConnectionClosed`",
+        "    conversation.begin_receiving()\n    loop",
+        "    conversation.is_over\n    loop",
+        (RACES + "test_nothing_is_left_of_conversations_however_they_end[asyncio-]",),
+    ),
+    Fault(
+        "a function is told what happens in groups",
+        "`on_notify`, `on_presence` and `on_missed` are for classes, and nobody is told of them here",
+        "                    if isinstance(event, Told):\n                        continue  # it is for server objects\n",
+        "",
+        (STEPS + "test_what_is_told_of_groups_is_passed_over",),
+    ),
+    Fault(
+        "a function that returns leaves its connection open",
+        "is closed with 1000, if it is open still",
+        '            connection.close(CloseCode.NORMAL_CLOSURE, "")\n        with _running_lock:',
+        "            pass\n        with _running_lock:",
+        (TALK + "test_to_return_closes_with_1000[threads]",),
+    ),
+    Fault(
+        "the ordinary end is logged as an error",
+        "that is the ordinary end, and nothing is logged",
+        "error.id in (None, connection.number) and not connection.open:\n            error = None",
+        "error.id in (None, connection.number) and connection.open:\n            error = None",
+        (TALK + "test_connection_closed_out_of_a_function_is_its_ordinary_end[threads]",),
+    ),
+    Fault(
+        "what hangs is not named",
+        "What hangs then is named in the log",
+        "            for hanging in conversations.running()[:MOST_NAMED]:",
+        "            for hanging in conversations.running()[:0]:",
+        (TALK + "test_what_hangs_at_a_stop_is_named_in_the_log[threads]",),
+    ),
+    Fault(
+        "conversations are not counted",
+        "`max_conversations` says how many a worker may have",
+        "            if len(_running) >= limit:",
+        "            if len(_running) > 100 * limit:",
+        (TALK + "test_so_many_run_in_a_worker_and_further_ones_get_503_until_one_returns[threads]",),
+    ),
+    Fault(
+        "a conversation that is over is counted on",
+        "Each conversation has a thread, or a greenlet, from its handshake until it returns",
+        '            connection.close(CloseCode.NORMAL_CLOSURE, "")\n        with _running_lock:\n'
+        "            _running.discard(self)",
+        '            connection.close(CloseCode.NORMAL_CLOSURE, "")\n        with _running_lock:\n            pass',
+        (TALK + "test_so_many_run_in_a_worker_and_further_ones_get_503_until_one_returns[threads]",),
+    ),
+    Fault(
+        "a function that makes servers is not told what to do",
+        "A plain function that returns such an object is refused",
+        '        if error is None and hasattr(result, "on_message"):',
+        '        if error is None and hasattr(result, "on_massage"):',
+        (TALK + "test_a_function_that_returns_a_server_is_told_the_remedy[threads]",),
+    ),
+    Fault(
+        "a function is guarded by nothing",
+        "`@conversation(...)` gives a function what a class has as attributes",
+        "        vars(function).update(attributes, converses=True)",
+        "        vars(function).update(converses=True)",
+        (
+            TALK + "test_a_function_has_what_a_class_has_as_attributes[threads]",
+            "tests/protocol/test_routing.py::test_a_function_is_given_what_a_class_has_as_attributes",
+        ),
+    ),
+    Fault(
+        "a function is given what its codec cannot decode",
+        "With a `codec`, `receive` returns [values](messages.md)",
+        "                    if self._codec is None:\n                        return event\n",
+        "                    if self._codec is None or event:\n                        return event\n",
+        (TALK + "test_a_function_with_a_codec_receives_values_and_ends_where_there_is_none[threads]",),
+    ),
+    Fault(
+        "figures are kept for each path that a client asks for",
+        "by the path of a server, or its pattern",
+        "self.route = place if route is None else route",
+        "self.route = place",
+        (
+            "tests/protocol/test_figures.py::test_connections_and_messages_are_counted_by_the_path_or_the_pattern_of_their_server",
+        ),
+    ),
+    Fault(
+        "accept lets every page in",
+        "All that holds for a path of `servers` holds here: the origin",
+        "            answer = admission.decide(environ, found.route, self.takeover_for(environ))",
+        "            if not self.servers:\n                environ.pop('HTTP_ORIGIN', None)\n"
+        "            answer = admission.decide(environ, found.route, self.takeover_for(environ))",
+        (ACCEPT + "test_the_origin_and_the_limits_hold_as_ever[threads]",),
+    ),
+    Fault(
+        "accept is let do what crashes uWSGI",
+        "It is called once for a request, in uWSGI's thread or greenlet of that request",
+        "        if not self.takeover_for(environ).has_request():",
+        "        if not callable(start_response):",
+        (
+            ACCEPT + "test_accept_is_for_the_thread_of_the_request_while_that_lasts[gevent]",
+            ACCEPT + "test_accept_is_called_once_for_a_request[threads]",
+        ),
+    ),
+    Fault(
+        "a method is taken for what makes servers",
+        "A method converses if `@conversation()` stands above it",
+        '        return getattr(described, "converses", False) is True',
+        "        return False",
+        (ACCEPT + "test_a_method_converses_that_has_conversation_above_it[threads]",),
+    ),
+    Fault(
+        "a router's headers are left out",
+        "such as a session's cookie, go out with the 101 or with the refusal",
+        "start_response, answer.status, [*answer.headers, *headers], self._before_release",
+        "start_response, answer.status, answer.headers, self._before_release",
+        (ACCEPT + "test_further_headers_go_out_with_the_101_and_with_a_refusal[threads]",),
+    ),
+    Fault(
+        "a router's headers are left out of refusals",
+        "such as a session's cookie, go out with the 101 or with the refusal",
+        "        start_response(answer.status, [*answer.headers, *headers])",
+        "        start_response(answer.status, answer.headers)",
+        (ACCEPT + "test_further_headers_go_out_with_the_101_and_with_a_refusal[threads]",),
+    ),
+]
+
+BACKGROUND_WORK = "tests/uwsgi/test_background.py::"
+TIMES = "tests/protocol/test_due.py::"
+
+BACKGROUND = [
+    Fault(
+        "background work does not begin by itself",
+        "nobody has to come first, no request and no WebSocket",
+        "            self._handler_class.spawn(self._start_clock)\n",
+        "            self._works[0].name += ', which waits'\n",
+        (BACKGROUND_WORK + "test_it_is_called_in_each_worker_again_and_again_though_nobody_comes[threads-as usual]",),
+        short=True,
+    ),
+    Fault(
+        "a hook that is set later takes the place of ours",
+        "whatever `uwsgi.post_fork_hook` the application sets",
+        "    uwsgi.__class__ = _WithSharedHook\n",
+        "",
+        (
+            BACKGROUND_WORK
+            + "test_it_is_called_whoever_else_has_a_hook_after_the_fork_and_so_is_theirs[threads-uwsgidecorators-after]",
+        ),
+    ),
+    Fault(
+        "the application's own hook is not called",
+        "that is called after ours",
+        "            _own_post_fork_hook()\n",
+        "            _own_post_fork_hook.__name__\n",
+        (
+            BACKGROUND_WORK
+            + "test_it_is_called_whoever_else_has_a_hook_after_the_fork_and_so_is_theirs[threads-uwsgidecorators-after]",
+        ),
+    ),
+    Fault(
+        "background work begins before the application is loaded",
+        "with `--lazy-apps` when the application is loaded",
+        "        while not signals.are_the_workers():",
+        "        while False:",
+        (BACKGROUND_WORK + "test_it_is_not_called_before_the_application_is_loaded[threads]",),
+    ),
+    Fault(
+        "background work goes on in a worker that is taken away",
+        "No longer in a worker that `--cheaper` takes away",
+        "        while not self._has_ended and not takeover.is_cheaped():",
+        "        while not self._has_ended:",
+        (
+            BACKGROUND_WORK
+            + "test_it_is_called_in_a_worker_that_cheaper_adds_and_no_longer_in_one_that_it_takes_away[threads]",
+        ),
+    ),
+    Fault(
+        "late runs put off those that follow",
+        "A run that is late does not put off those that follow",
+        "            work.put_off(now)\n",
+        "            work.due = now + work.seconds\n",
+        (BACKGROUND_WORK + "test_its_times_do_not_drift[threads]",),
+    ),
+    Fault(
+        "what was missed is made up for",
+        "is not made up for",
+        "        self.due += self.seconds * math.ceil((now - self.due) / self.seconds)\n        while self.due <= now:\n            self.due += self.seconds\n",
+        "        self.due += self.seconds\n",
+        (
+            BACKGROUND_WORK + "test_a_worker_that_was_stopped_does_not_make_up_for_what_it_has_missed[threads]",
+            TIMES + "test_it_is_due_at_the_next_of_its_times_that_is_still_to_come",
+        ),
+    ),
+    Fault(
+        "a function runs beside itself",
+        "**Never beside itself.**",
+        "            if not work.is_running and (not work.once",
+        "            if (not work.once",
+        (BACKGROUND_WORK + "test_a_function_never_runs_beside_itself_and_what_it_misses_is_not_made_up_for[threads]",),
+        short=True,
+    ),
+    Fault(
+        "what a function raises is not logged",
+        "**What it raises is logged**",
+        "OF_THE_FUNCTION = (Exception, SystemExit, KeyboardInterrupt)",
+        "OF_THE_FUNCTION = (LookupError,)",
+        (BACKGROUND_WORK + "test_what_it_raises_is_logged_and_it_goes_on[threads]",),
+    ),
+    Fault(
+        "async def is taken where it is not run",
+        "`async def` under a handler that does not run it",
+        '        if later == COROUTINE and getattr(self._handler_class, "runs", Handler.runs) != "coroutines":',
+        "        if later == COROUTINE and self._has_ended:",
+        (TIMES + "test_what_cannot_be_called_without_arguments_is_refused",),
+    ),
+    Fault(
+        "runs are not waited for when the worker ends",
+        "one that is on its way has `shutdown_timeout` (2 seconds) to come back",
+        "            while self._running() and (left",
+        "            while not self._has_ended and (left",
+        (BACKGROUND_WORK + "test_what_runs_ends_before_the_clients_are_told_and_nothing_more_is_started[gevent]",),
+    ),
+    Fault(
+        "runs are not waited for at a stop while HTTP requests run",
+        "Before any client is told, no further run is started",
+        "    if takeover.loop() is None:  # other loops hear",
+        "    if takeover.loop() == '':  # other loops hear",
+        (BACKGROUND_WORK + "test_what_runs_is_waited_for_at_a_stop_while_an_http_request_runs[threads]",),
+    ),
+    Fault(
+        "a run that hangs is waited for",
+        "One that does not is named in the log",
+        "            self._ends = time.monotonic() + self._patience\n",
+        "            self._ends = time.monotonic() + 20 * self._patience\n",
+        (
+            BACKGROUND_WORK
+            + "test_what_hangs_is_named_and_not_waited_for_any_longer_than_shutdown_timeout[threads-SIGINT]",
+        ),
+    ),
+    Fault(
+        "every worker calls what is for one",
+        "has it called in at most one process of all that share",
+        "        return claim.is_held()",
+        "        return claim.is_held() or True",
+        (
+            BACKGROUND_WORK
+            + "test_once_is_one_worker_and_another_when_that_is_killed_though_a_child_of_it_lives_on[threads]",
+        ),
+        short=True,
+    ),
+    Fault(
+        "a child keeps what its parent held",
+        "also when a child that it has forked lives on",
+        "fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        (
+            BACKGROUND_WORK
+            + "test_once_is_one_worker_and_another_when_that_is_killed_though_a_child_of_it_lives_on[threads]",
+            "tests/bus/test_transport.py::test_the_name_of_one_that_is_killed_is_anothers_though_a_child_of_it_lives_on[local]",
+        ),
+    ),
+    Fault(
+        "who held a name in a folder that is gone believes to hold it",
+        "somebody who clears the bus's folder",
+        "        if self._fd >= 0 and not self._is_in_place():",
+        "        if self._fd >= 0 and self._path == '':",
+        ("tests/bus/test_local.py::test_a_name_is_held_by_one_again_when_the_folder_was_removed",),
+    ),
+    Fault(
+        "the files of names keep an instance's folder",
+        "the folder of an instance by its last process",
+        "            if NAME.fullmatch(name) or CLAIM.fullmatch(name):",
+        "            if NAME.fullmatch(name):",
+        (BACKGROUND_WORK + "test_once_goes_on_in_the_workers_after_a_reload_and_nothing_is_left_of_it[threads]",),
+    ),
+    Fault(
+        "on Redis every process holds a name",
+        "the workers of all instances on this Redis with this `prefix`",
+        "if holder and holder ~= ARGV[1] then return 0 end\n",
+        "",
+        ("tests/bus/test_transport.py::test_a_name_that_several_claim_is_held_by_one[redis]",),
+    ),
+    Fault(
+        "a name on Redis is never free again",
+        "another calls it within 15 seconds",
+        "redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])",
+        "redis.call('SET', KEYS[1], ARGV[1])",
+        (
+            "tests/bus/test_transport.py::test_the_name_of_one_that_is_killed_is_anothers_though_a_child_of_it_lives_on[redis]",
+        ),
+    ),
+    Fault(
+        "a lease on Redis is not begun anew",
+        "begun anew every 3 seconds",
+        "self._asked_at.get(name, -self._period) + self._period]",
+        "self._asked_at.get(name, -self._period) + 1000 * self._period]",
+        ("tests/bus/test_transport.py::test_a_name_is_held_for_longer_than_a_lease[redis]",),
+    ),
+    Fault(
+        "a Redis that lets us claim nothing ends the bus",
+        "without, the rest of the bus works",
+        "        if isinstance(value, ServerError) and not isinstance(asked, _Asked):",
+        "        if isinstance(value, ServerError):",
+        ("tests/bus/test_redis_access.py::test_a_user_who_may_have_no_keys_can_claim_nothing_and_the_bus_goes_on",),
+    ),
+    Fault(
+        "an interval can be shorter than the clock tells apart",
+        "less than a millisecond is taken for one",
+        "        self.seconds = max(seconds, SHORTEST)",
+        "        self.seconds = seconds",
+        (TIMES + "test_less_than_a_millisecond_is_taken_for_one",),
+    ),
+    Fault(
+        "a coroutine that nobody runs is not told of",
+        "is logged as an error at each run",
+        "            if isinstance(work.function(), CoroutineType):",
+        "            if work.function() is work:",
+        (BACKGROUND_WORK + "test_a_handler_that_runs_coroutines_has_async_def_and_def_called",),
+    ),
+    Fault(
+        "a run that was cancelled is not told of",
+        "So is\n  a cancellation, other than at the end of the worker",
+        "            if is_its_own or not self._has_ended:",
+        "            if is_its_own:",
+        (BACKGROUND_WORK + "test_a_handler_that_runs_coroutines_has_async_def_and_def_called",),
+    ),
+    Fault(
+        "what is cancelled at the end of the worker is an error of background work",
+        "a cancellation, other than at the end of the worker",
+        "            if is_its_own or not self._has_ended:",
+        "            if is_its_own or work:",
+        (BACKGROUND_WORK + "test_a_coroutine_that_hangs_is_named_and_cancelled",),
+    ),
+]
+
+SESSIONS_THAT_END = "tests/uwsgi/test_sessions.py::"
+SESSION = "tests/protocol/test_session.py::"
+
+SESSIONS = [
+    Fault(
+        "a session never ends",
+        "the connection is closed with code 3000",
+        "            if self.session is not None:\n                self.session.begin(self._listener)\n",
+        "",
+        (
+            SESSIONS_THAT_END + "test_the_connection_is_closed_when_its_time_is_over_and_not_before[threads-Closed]",
+            SESSION + "test_it_ends_when_the_system_s_clock_says_so",
+        ),
+        short=True,
+    ),
+    Fault(
+        "a session ends with another code",
+        '3000 is "Unauthorized" in IANA\'s registry of close codes',
+        "OVER = 3000",
+        "OVER = 4000",
+        (SESSIONS_THAT_END + "test_the_connection_is_closed_when_its_time_is_over_and_not_before[gevent-Closed]",),
+    ),
+    Fault(
+        "a session of the past is let in",
+        "One that is in the past refuses the handshake with 401",
+        "        if user.until <= time.time():",
+        "        if user.until <= 0:",
+        (SESSIONS_THAT_END + "test_a_time_in_the_past_refuses_the_handshake_with_401[threads--3600]",),
+    ),
+    Fault(
+        "a time without a zone is taken for one of the server's",
+        "One without is refused by a `ValueError`",
+        "            if until.utcoffset() is None:",
+        "            if until.year == 1:",
+        (
+            SESSIONS_THAT_END + "test_a_time_without_a_zone_lets_nobody_in_and_says_why[threads]",
+            SESSION + "test_what_cannot_be_a_time_is_refused",
+        ),
+    ),
+    Fault(
+        "the user is the Allowed",
+        "- `ws.user` is the user.",
+        "    ws.user = allowed.user\n",
+        "    ws.user = allowed\n",
+        (SESSIONS_THAT_END + "test_the_connection_is_closed_when_its_time_is_over_and_not_before[threads-Closed]",),
+    ),
+    Fault(
+        "the listener asks authorize itself",
+        "never where connections are read",
+        "            self._route.handler_class.spawn(_ask_all)",
+        "            _ask_all()",
+        (
+            SESSIONS_THAT_END + "test_while_it_is_asked_again_nobody_waits[threads]",
+            SESSION + "test_who_is_asked_again_is_asked_where_the_handler_says",
+        ),
+    ),
+    Fault(
+        "another Allowed does not prolong",
+        "| the connection goes on until then, and `ws.user` is its user |",
+        "            self._allowed = answer\n            self._wait()\n",
+        '            self._close("nobody")\n',
+        (
+            SESSIONS_THAT_END + "test_another_allowed_prolongs_and_the_user_is_as_it_says[threads]",
+            "tests/uwsgi/test_tokens.py::test_a_session_of_a_cookie_ends_after_the_last_visit[threads]",
+        ),
+    ),
+    Fault(
+        "another value does not change the user",
+        "| the connection goes on without an end, and that is `ws.user` |",
+        "                self._ws.user = answer\n                return",
+        "                return",
+        (SESSIONS_THAT_END + "test_another_value_lets_on_without_an_end[threads]",),
+    ),
+    Fault(
+        "a refusal lets on",
+        "raises `Refusal`, returns `False` or an `Allowed` in the past",
+        '            self._close("authorize, which was asked again")\n',
+        "            self.end()\n",
+        (SESSIONS_THAT_END + "test_a_refusal_closes_and_is_logged_by_its_kind[threads-Refuses]",),
+    ),
+    Fault(
+        "an exception lets on",
+        "| closed with 3000, and logged as an error |",
+        '            self._close("an error in authorize, which was asked again")\n',
+        "            self.end()\n",
+        (SESSIONS_THAT_END + "test_a_refusal_closes_and_is_logged_by_its_kind[threads-Raises]",),
+    ),
+    Fault(
+        "who does not answer lets on",
+        "does not answer within 10 seconds",
+        "ANSWER_TIMEOUT = 10.0",
+        "ANSWER_TIMEOUT = 1000.0",
+        (SESSIONS_THAT_END + "test_one_that_does_not_answer_is_closed_after_ten_seconds[threads]",),
+    ),
+    Fault(
+        "all are asked at a time",
+        "at most 16 at a time in a process",
+        "            if _asking >= MOST_ASKING:\n",
+        "            if _asking < 0:\n",
+        (SESSION + "test_so_many_are_asked_at_a_time_and_the_others_after_them",),
+    ),
+    Fault(
+        "a clock that is set forward is not noticed",
+        "it is looked at once a minute",
+        "call_later(min(left, LOOK_PERIOD), self._look)",
+        "call_later(left, self._look)",
+        (SESSION + "test_it_ends_when_the_system_s_clock_says_so",),
+    ),
+    Fault(
+        "a clock that is set back gives no more time",
+        "A clock that is set back gives so much more time",
+        "        if self._allowed.until > time.time():\n            self._wait()\n        elif",
+        "        if self._allowed.until > time.time() + 60 - LOOK_PERIOD + 10**9:\n            self._wait()\n        elif",
+        (SESSION + "test_a_clock_that_is_set_back_gives_it_so_much_more",),
+    ),
+    Fault(
+        "the timer of a session outlives its connection",
+        "Each connection with an end takes 468 bytes more",
+        "                session.end()\n",
+        "                session.__class__\n",
+        (SESSION + "test_nothing_is_left_of_it_when_the_connection_ends",),
+    ),
+    Fault(
+        "who waits to be asked again is kept for ever where all who are asked hang",
+        "the others wait for their turn, within those 10 seconds",
+        "            _waiting.pop(self, None)",
+        "            _waiting.get(self)",
+        (SESSION + "test_who_waits_for_a_turn_that_does_not_come_is_kept_no_longer_than_its_connection",),
+    ),
+]
+
+COROUTINES = "tests/uwsgi/test_asyncio.py::"
+
+ASYNCIO = [
+    Fault(
+        "each event of a connection has a context of its own",
+        "All events of a connection run in one `contextvars` context of its own",
+        "        if connection.context is None:\n",
+        "        if connection:\n",
+        (COROUTINES + "test_each_connection_has_a_context_of_its_own",),
+    ),
+    Fault(
+        "a task that was cancelled meets another connection",
+        "closes the connection with 1011",
+        "        return not self.task.was_cancelled",
+        "        return True",
+        (COROUTINES + "test_to_cancel_an_event_that_waits_for_nothing_meets_nobody_else",),
+    ),
+    Fault(
+        "what is awaited first is not cancelled in time",
+        "`asyncio.current_task`, `asyncio.timeout` and",
+        "            if asyncio.isfuture(awaited) and awaited.cancel():\n                return awaited\n",
+        "            return awaited\n",
+        (COROUTINES + "test_an_event_that_is_cancelled_closes_its_connection_alone",),
+    ),
+    Fault(
+        "the current task is none of its own while nothing is awaited",
+        "`asyncio.current_task`, `asyncio.timeout` and",
+        "            _enter_task(self.loop, task)\n",
+        "            _enter_task(self.loop, task := asyncio.current_task(self.loop) or Consumer(self._is_free).task)\n",
+        (COROUTINES + "test_the_current_task_is_the_same_before_and_after_waiting",),
+    ),
+    Fault(
+        "the loop does not look at all else between two turns",
+        "lets the others have their turn, and the loop's other tasks too",
+        "TURN = 0.002",
+        "TURN = 60.0",
+        (COROUTINES + "test_floods_starve_neither_others_nor_the_tasks_of_the_application",),
+    ),
+    Fault(
+        "what an event returns is awaited, whatever it is",
+        "if what it\nreturns can be awaited, it is",
+        "if told is not None and (type(told) is CoroutineType or isawaitable(told)):",
+        "if told is not None:",
+        (COROUTINES + "test_functions_that_never_wait_are_events_too",),
+    ),
+    Fault(
+        "what waits for room does not",
+        "until less than `write_limit` is queued for a client that does not read",
+        "        while (seconds := self._connection.look_for_room(patience)) is not None:\n            await",
+        "        while (seconds := None) is not None:\n            await",
+        (COROUTINES + "test_a_send_that_nobody_awaits_loses_nothing_and_one_that_is_awaited_waits",),
+        short=True,
+    ),
+    Fault(
+        "a thread that sends does not wait for room",
+        "In another thread than the loop's, `send` waits for room before it sends",
+        "        return None if self.is_here() else threading.Event()",
+        "        return None",
+        (COROUTINES + "test_another_thread_that_sends_waits_for_room",),
+    ),
+    Fault(
+        "what blocks the loop is not named",
+        "the log names the server and the connection whenever one held up the loop",
+        "        if not self._loop.get_debug():",
+        "        if self._loop:",
+        (COROUTINES + "test_in_debug_mode_a_server_that_blocks_the_loop_is_named",),
+    ),
+    Fault(
+        "to count the members holds up the loop",
+        "On the loop, `members` of a `uwasp.Group` cannot wait",
+        "        if not any(loop.is_here() for loop in cls._loops.values()):",
+        "        if cls._loops:",
+        (COROUTINES + "test_groups_are_asked_without_holding_up_the_loop",),
+    ),
+    Fault(
+        "nobody waits for the members whom others have",
+        "`members` and `count` are coroutines,\nas they may have to ask other processes",
+        "                await waiter.wait(timeout)\n            finally:",
+        "                pass\n            finally:",
+        (COROUTINES + "test_groups_are_asked_without_holding_up_the_loop",),
+    ),
+    Fault(
+        "what was spawned is not cancelled at the end",
+        "A spawned task is kept until it ends, and cancelled\nwhen the worker ends",
+        "        for task in self._spawned:\n            task.cancel()\n",
+        "",
+        (COROUTINES + "test_at_the_end_what_was_spawned_is_cancelled_and_what_hangs_is_named",),
+    ),
+    Fault(
+        "what hangs at the end is not named",
+        "What hangs nevertheless\nis named in the log",
+        "        for name in hanging[:NAMED]:",
+        "        for name in hanging[:0]:",
+        (COROUTINES + "test_at_the_end_what_was_spawned_is_cancelled_and_what_hangs_is_named",),
+    ),
+    Fault(
+        "a function that is cancelled before it begins is counted for ever",
+        "and a\nfunction that is a server, once it has begun",
+        "        task = _Kept(work, loop=self.loop, name=name)\n",
+        "        task = self.loop.create_task(work, name=name)\n",
+        (COROUTINES + "test_a_function_that_is_cancelled_before_it_begins_is_over_then",),
+    ),
+    Fault(
+        "a connection whose function is over is left in its own traceback",
+        "When it is over, nothing of it is left",
+        "    conversation.finish(error, result)\n    error = None",
+        "    conversation.finish(error, result)\n    result = None",
+        (COROUTINES + "test_of_functions_that_come_and_go_nothing_is_left",),
+    ),
+    Fault(
+        "a function that raises GeneratorExit is never over",
+        "whatever it raises is logged\nand closes with 1011",
+        "    except BaseException as raised:\n        error = raised\n    if",
+        "    except (Exception, asyncio.CancelledError) as raised:\n        error = raised\n    if",
+        (COROUTINES + "test_a_generator_exit_closes_its_connection_alone[asyncio-exit_generator-/converse]",),
+    ),
+]
+
+FLASK_TESTS = "tests/frameworks/test_flask.py::"
+OUTSIDE_UWSGI = "tests/frameworks/test_flask_outside_uwsgi.py::"
+
+FLASK = [
+    Fault(
+        "the context of a request is torn down when its WebSocket opens",
+        "run once, when the function has returned",
+        "        if stays:\n            push(self.flask)\n",
+        "        if stays and not stays:\n            push(self.flask)\n",
+        (FLASK_TESTS + "test_what_is_in_g_lives_as_long_as_the_conversation_and_is_torn_down_once[threads]",),
+        short=True,
+    ),
+    Fault(
+        "what was opened before the handshake is closed in the conversation",
+        "what was put into `g` before the handshake is open still",
+        "            with here.opening(stays=not servers.is_class(server)):",
+        "            with here.opening(stays=bool(params)):",
+        (FLASK_TESTS + "test_what_was_opened_before_the_handshake_is_open_in_the_conversation[threads]",),
+    ),
+    Fault(
+        "the end of a conversation tears nothing down",
+        "run once, when the function has returned",
+        "    finally:\n        context.pop(error)\n",
+        "    finally:\n        context.push()\n        context.pop(error)\n",
+        (
+            FLASK_TESTS + "test_what_is_in_g_lives_as_long_as_the_conversation_and_is_torn_down_once[threads]",
+            FLASK_TESTS + "test_a_reload_in_the_middle_closes_with_1001_and_tears_down[gevent]",
+        ),
+    ),
+    Fault(
+        "what tears down is not given the exception",
+        "They are given the exception that it raised",
+        "        context.pop(error)\n",
+        "        context.pop(None)\n",
+        (
+            FLASK_TESTS + "test_an_error_reaches_what_tears_down_and_who_listens_for_errors[threads]",
+            FLASK_TESTS + "test_an_error_in_an_event_reaches_what_tears_down[threads]",
+        ),
+    ),
+    Fault(
+        "that a connection was closed is an error to what tears down",
+        "that the connection was closed is none",
+        "        if not websocket.closed:\n            raise",
+        "        if websocket.closed:\n            raise",
+        (FLASK_TESTS + "test_what_is_in_g_lives_as_long_as_the_conversation_and_is_torn_down_once[threads]",),
+    ),
+    Fault(
+        "Flask is not told of errors",
+        "`got_request_exception` tells of it too",
+        "        if isinstance(raised, Exception):\n            got_request",
+        "        if not isinstance(raised, Exception):\n            got_request",
+        (FLASK_TESTS + "test_an_error_reaches_what_tears_down_and_who_listens_for_errors[threads]",),
+    ),
+    Fault(
+        "a refused handshake is never torn down",
+        "A handshake that is refused, or whose client is gone, is torn down at once",
+        "            if stays and not self.has_opened:",
+        "            if stays and self.has_opened is None:",
+        (
+            FLASK_TESTS + "test_a_refused_handshake_is_torn_down_at_once[threads]",
+            FLASK_TESTS + "test_a_client_that_is_gone_before_its_handshake_is_answered_has_no_conversation[threads]",
+        ),
+    ),
+    Fault(
+        "a client that is gone is taken for one that is there",
+        "A handshake that is refused, or whose client is gone, is torn down at once",
+        "        self.has_opened = False\n",
+        "        self.has_opened = True\n",
+        (FLASK_TESTS + "test_a_client_that_is_gone_before_its_handshake_is_answered_has_no_conversation[threads]",),
+    ),
+    Fault(
+        "a conversation does not wait until the request has left its context",
+        "The function has the context of its request",
+        "            self._waiter.wait()\n",
+        "            self._waiter.is_set()\n",
+        (FLASK_TESTS + "test_the_conversation_waits_until_the_request_has_left_its_context[threads]",),
+    ),
+    Fault(
+        "a WebSocket leaves its context in the thread",
+        "the next request finds a fresh `g`",
+        "            body = self.context.run(application, environ, start_response)",
+        "            body = application(environ, start_response)",
+        (FLASK_TESTS + "test_after_a_websocket_an_ordinary_request_finds_nothing_of_it[threads]",),
+        short=True,
+    ),
+    Fault(
+        "a conversation has the environ that the next request gets",
+        "what they were in the view",
+        "{**environ, KEY: visit}, start_response)",
+        "environ | {KEY: visit} if environ.update({KEY: visit}) else environ, start_response)",
+        (FLASK_TESTS + "test_the_conversation_has_the_context_of_its_request[threads]",),
+    ),
+    Fault(
+        "a conversation reads the body of another request",
+        "what they were in the view",
+        '    environ["wsgi.input"] = io.BytesIO()',
+        '    environ["uwasp.input"] = io.BytesIO()',
+        (FLASK_TESTS + "test_a_conversation_reads_nothing_of_the_requests_that_come_after_its_own[threads]",),
+    ),
+    Fault(
+        "view_args are those of the path again",
+        "what they were in the view",
+        "    context.request.view_args = view_args\n",
+        "    context.request.view_args = context.request.view_args or view_args\n",
+        (FLASK_TESTS + "test_view_args_are_as_the_view_had_them[threads]",),
+    ),
+    Fault(
+        "the session's cookie does not come with the 101",
+        "and other headers, go out with the 101",
+        "made, params, headers)",
+        "made, params, [] if headers else headers)",
+        (
+            FLASK_TESTS + "test_the_cookie_of_the_session_and_the_headers_of_after_request_come_with_the_101[threads]",
+            FLASK_TESTS + "test_a_refused_handshake_is_torn_down_at_once[threads]",
+        ),
+    ),
+    Fault(
+        "an answer that after_request has changed is a WebSocket all the same",
+        "or whose status is, goes out in place of it",
+        "        if self.status_code != 101:",
+        "        if self.status_code < 101:",
+        (FLASK_TESTS + "test_an_after_request_can_answer_with_something_else[threads]",),
+    ),
+    Fault(
+        "a body is made outside the context of its request",
+        "An answer that is changed into another one",
+        "        return body if self.has_opened else Body(self.context, body)",
+        "        return body",
+        (FLASK_TESTS + "test_an_after_request_can_answer_with_something_else[threads]",),
+    ),
+    Fault(
+        "decorators decide nothing",
+        "they are applied to the view, in their order",
+        "                view = decorator(view)",
+        "                decorator(view)",
+        (
+            FLASK_TESTS + "test_decorators_refuse_before_the_handshake[threads]",
+            FLASK_TESTS + "test_the_program_of_the_document_runs[threads]",
+        ),
+    ),
+    Fault(
+        "who refuses in the conversation is in",
+        "the connection is closed with 1008, and the log says where to decide",
+        "    websocket.close(TOO_LATE, response.status[:123])",
+        "    websocket.close(1000, response.status[:123])",
+        (FLASK_TESTS + "test_who_refuses_in_the_conversation_closes_with_1008[threads-/late-403 FORBIDDEN]",),
+    ),
+    Fault(
+        "the context of an event is never torn down",
+        "a fresh `g`, and teardowns when the event is over",
+        "    push(context)\n    with popped(context):\n        yield\n",
+        "    push(context)\n    yield\n",
+        (FLASK_TESTS + "test_each_event_of_a_class_has_a_context_of_its_own[threads]",),
+    ),
+    Fault(
+        "a class's events have no context",
+        "for each event has a context of its own",
+        "                namespace[event] = _in_context(",
+        "                namespace[event + '_'] = _in_context(",
+        (FLASK_TESTS + "test_each_event_of_a_class_has_a_context_of_its_own[threads]",),
+    ),
+    Fault(
+        "subprotocols of the configuration are forgotten by classes",
+        "for those that have no `protocols` of their own",
+        '        if subprotocols and not getattr(described, "protocols", ()):',
+        '        if subprotocols and getattr(described, "protocols", ()):',
+        (FLASK_TESTS + "test_the_options_of_the_configuration_hold[threads]",),
+    ),
+    Fault(
+        "an option of flask-sock that there is not is ignored",
+        "An option that there is not is refused when `Sock` is given the application",
+        "            if name not in OPTIONS:",
+        "            if name not in OPTIONS and not name:",
+        (OUTSIDE_UWSGI + "test_an_option_that_there_is_not_is_refused",),
+    ),
+    Fault(
+        "0 is no ping_interval",
+        "20 by default, `None` or 0 for never",
+        '            self.options["ping_interval"] = None',
+        '            self.options["ping_interval"] = 0',
+        (FLASK_TESTS + "test_the_options_of_the_configuration_hold[threads]",),
+    ),
+    Fault(
+        "options that are set later do not hold",
+        "one that is set later holds for the WebSockets that come then",
+        "        if given(app.config) == self.settings.given:",
+        "        if app.config is not None:",
+        (FLASK_TESTS + "test_an_option_that_is_set_later_holds_for_who_comes_then[threads]",),
+    ),
+    Fault(
+        "where there is no uWSGI nothing says how to start it",
+        "A WebSocket gets 501, with a text that says how to start uWSGI",
+        "            reason = reason if takeover.running_under_uwsgi() else OUTSIDE",
+        "            reason = reason if takeover else OUTSIDE",
+        (OUTSIDE_UWSGI + "test_a_websocket_gets_501_that_says_what_to_do",),
+    ),
+    Fault(
+        "an application without Sock is given no words",
+        "`init_app` is needed where all routes are in blueprints, too",
+        'and no Sock: call sock.init_app(app)")',
+        'and no Sock")',
+        (OUTSIDE_UWSGI + "test_an_application_without_sock_is_told_what_to_call",),
+    ),
+    Fault(
+        "a handler that runs async def is taken",
+        'it runs plain functions, as Flask\'s views are, so `"asyncio"` is refused',
+        '        if getattr(handler_class, "runs", Handler.runs) != "functions":',
+        '        if getattr(handler_class, "runs", Handler.runs) == "":',
+        (OUTSIDE_UWSGI + "test_a_handler_for_async_def_is_not_for_views",),
+    ),
+    Fault(
+        "what cannot be a server gets a route",
+        "What cannot be a server is refused when it gets its route",
+        "        find_route(path, server, Options(), Handler)\n",
+        "        find_route(path, uwasp_server, Options(), Handler) if (uwasp_server := None) else None\n",
+        (OUTSIDE_UWSGI + "test_what_cannot_be_a_server_is_refused_when_it_gets_its_route",),
+    ),
+    Fault(
+        "receive raises when the time passes",
+        "`ws.receive(timeout)`, `ws.send(data)`, `ws.close(reason, message)`, `ws.connected`",
+        "        except TimeoutError:\n            return None",
+        "        except ZeroDivisionError:\n            return None",
+        (FLASK_TESTS + "test_receive_returns_none_when_the_time_passes[threads]",),
+    ),
+    Fault(
+        "what is no bytes is not sent as text",
+        "`ws.receive(timeout)`, `ws.send(data)`, `ws.close(reason, message)`, `ws.connected`",
+        " else str(data)\n",
+        " else data\n",
+        (FLASK_TESTS + "test_who_closes_says_why_and_what_is_no_bytes_goes_out_as_text[threads]",),
+    ),
+    Fault(
+        "ConnectionClosed has no words of flask-sock's",
+        "it has `reason` and `message`, as there",
+        "            return self.websocket.receive(timeout)\n        except TimeoutError:\n            return None\n        except uwasp.ConnectionClosed as error:",
+        "            return self.websocket.receive(timeout)\n        except TimeoutError:\n            return None\n        except BlockingIOError as error:",
+        (FLASK_TESTS + "test_connection_closed_has_the_reason_and_the_message_of_the_client[threads]",),
+    ),
+]
+
+CONNECT = "tests/testkit/test_connect.py::"
+SERVED = "tests/testkit/test_uwasp_server.py::"
+
+TESTING = [
+    Fault(
+        "user is ignored in a test",
+        "stands for what `authorize` returns, be it an `Allowed`, `None` or `False`",
+        "    ask = instead or route.authorize",
+        "    ask = route.authorize",
+        (CONNECT + "test_user_stands_for_what_authorize_returns[threads]",),
+        short=True,
+    ),
+    Fault(
+        "a test client does not wait for on_open",
+        "It returns when `on_open` has returned",
+        "            if wait:\n                self._settle",
+        "            if not wait:\n                self._settle",
+        (CONNECT + "test_a_server_that_waits_in_on_open_can_be_waited_for_later[threads]",),
+    ),
+    Fault(
+        "a test client holds up the hub",
+        "on gevent the hub goes on, and so do the greenlets of the application and the test",
+        "        self._waiter = waiter = self._listener.new_waiter()",
+        '        self._waiter = waiter = __import__("threading").Event()',
+        (CONNECT + "test_messages_go_there_and_come_back_as_they_were_sent[gevent]",),
+    ),
+    Fault(
+        "a test does not learn what the server raised",
+        "is raised by the client's next call, or at the end of the block",
+        "        self.errors.append(error)\n",
+        "        self.errors.clear()\n",
+        (
+            CONNECT + "test_a_failing_server_shows_its_traceback_at_the_next_call[threads]",
+            CONNECT + "test_a_failing_server_shows_its_traceback_at_the_end_of_the_block[asyncio]",
+        ),
+    ),
+    Fault(
+        "a failing function is not told",
+        "in any event or as a function",
+        "            connection.tell_failed(error)\n            logger.error",
+        "            logger.error",
+        (CONNECT + "test_a_failing_function_shows_its_traceback[threads]",),
+    ),
+    Fault(
+        "a test client is gone before on_close was called",
+        "closes, and returns when `on_close`, or the function, has returned",
+        "        self._end(lambda: self._server.is_done and self._has_closed())",
+        "        self._end(self._has_closed)",
+        (CONNECT + "test_a_function_that_does_not_end_is_a_timeout_at_the_end[threads]",),
+    ),
+    Fault(
+        "groups have no bus in a test",
+        "work between the clients of a process",
+        "        return None if _instance_since is None else (os.getpid(), _instance_since)",
+        "        return None",
+        (CONNECT + "test_the_test_itself_sends_to_a_group[threads]",),
+    ),
+    Fault(
+        "a failing test has no log in its report",
+        "A test that fails has in its report what uWSGI has said since the test began",
+        "    if report.failed:",
+        "    if report.skipped:",
+        (SERVED + "test_a_test_that_fails_has_the_log_of_its_time_in_its_report",),
+    ),
+    Fault(
+        "a uWSGI that does not stop fails no test",
+        "one that does not stop within 20 seconds does, too",
+        "            failures.append(error)",
+        "            failures.count(error)",
+        (SERVED + "test_a_uwsgi_that_does_not_stop_fails_its_test",),
+    ),
+    Fault(
+        "the tests of behaviour run under a handler of ours",
+        "`--uwasp-handler` names it",
+        '    return str(request.param)\n\n\n@pytest.fixture(scope="module")\ndef handler_options',
+        '    return "threads"\n\n\n@pytest.fixture(scope="module")\ndef handler_options',
+        ("tests/testkit/test_behaviour.py::test_a_broken_handler_fails_them",),
+    ),
+]
+
+DEV_TESTS = "tests/command/test_dev.py::"
+
+COMMAND = [
+    Fault(
+        "a save that does not load ends uwasp dev",
+        "the one before goes on, and the next save tries again",
+        "        if self._serving is None:\n            raise Problem(why)",
+        "        if why:\n            raise Problem(why)",
+        (DEV_TESTS + "test_what_was_there_goes_on_while_the_application_cannot_be_loaded[syntax]",),
+        short=True,
+    ),
+    Fault(
+        "the uWSGI before is stopped first",
+        "Once that one accepts connections, the one before is stopped",
+        "        loop = self._untried.pop(0)\n",
+        "        loop = self._untried.pop(0)\n        if self._serving is not None:\n            self._serving.kill()\n",
+        (DEV_TESTS + "test_a_save_serves_the_new_code_and_tells_the_clients_of_the_old",),
+    ),
+    Fault(
+        "the uWSGI that serves is left behind",
+        "Ctrl-C, SIGTERM and SIGHUP end it and all that it has started",
+        "        for instance in (self._serving, self._starting):",
+        "        for instance in (self._starting,):",
+        (DEV_TESTS + "test_a_signal_stops_it_quietly_and_leaves_nothing_running",),
+    ),
+    Fault(
+        "only threads are tried",
+        "So the command loads it with threads, and with gevent if the handler refuses that",
+        '        if report.get("is_for_another_loop") and self._untried:',
+        '        if report.get("is_for_another_loop") and not self._untried:',
+        (DEV_TESTS + "test_the_loop_is_the_one_that_the_applications_handler_wants",),
+    ),
+    Fault(
+        "the file of variables is not looked at",
+        "at those of `--watch FOLDER`, and at the `--env-file`",
+        "        for path in self._files:\n            yield from _state(str(path))\n",
+        "",
+        (DEV_TESTS + "test_a_module_in_a_folder_below_a_new_one_and_a_variable_are_seen",),
+    ),
+    Fault(
+        "a middleware does not go before Flask's application",
+        "Without a callable it is the one `WebSocketMiddleware` of the module, else `application`, else `app`",
+        "    if len(ours) == 1:",
+        "    if len(ours) == 0:",
+        (DEV_TESTS + "test_a_middleware_around_an_application_of_flask_goes_first",),
+    ),
+    Fault(
+        "uwasp run stays beside uWSGI",
+        "It finds out what it needs, and becomes uWSGI: the same process",
+        "        os.execve(command[0], command, dict(environment))\n",
+        '        return __import__("subprocess").run(command, env=dict(environment)).returncode  # type: ignore\n',
+        ("tests/command/test_run.py::test_it_becomes_uwsgi_and_a_sigterm_is_a_stop_with_a_goodbye",),
+    ),
+    Fault(
+        "uWSGI gets options that it does not know",
+        "What it does not know, such as `harakiri-graceful-timeout` before 2.0.22, is left out, and that is said",
+        "        (used if option.name in known else left_out).append(option)",
+        "        used.append(option)",
+        (
+            "tests/command/test_run.py::test_debians_uwsgi_has_its_plugins_first_and_what_it_does_not_know_is_left_out[threads]",
+        ),
+    ),
+    Fault(
+        "Debian's plugins are in another order",
+        "`uwsgi-core`, whose plugins are loaded as they are needed",
+        "        return (PYTHON, *gevent, *((ROUTER,) if router else ()))",
+        "        return (*gevent, PYTHON, *((ROUTER,) if router else ()))",
+        ("tests/command/test_config.py::test_an_ini_for_debians_uwsgi_names_its_plugins_in_their_order[gevent]",),
+    ),
+    Fault(
+        "max-fd is whatever is allowed",
+        "what the process may have, at most 65,536",
+        "min(most, LARGEST_MAX_FD)",
+        "most",
+        ("tests/command/test_run.py::test_max_fd_is_what_is_allowed_and_65536_at_most",),
+    ),
+    Fault(
+        "the stats are where anybody may look",
+        "or in a folder of this user's alone",
+        "or stat.S_IMODE(found.st_mode) & 0o077:",
+        "or stat.S_IMODE(found.st_mode) & 0:",
+        ("tests/command/test_run.py::test_a_folder_that_others_may_enter_is_not_taken_for_the_stats",),
+    ),
+    Fault(
+        "nginx drops the upgrade",
+        "nginx, with TLS, passes all on to that",
+        "        proxy_set_header Upgrade $http_upgrade;\n",
+        "",
+        ("tests/command/test_config.py::test_a_site_of_nginx_serves_websockets_over_tls[tcp]",),
+    ),
+    Fault(
+        "uwasp check never fails",
+        "The exit code is 0 if nothing bites, and 1 otherwise",
+        "    return 1 if bites else 0",
+        "    return 0",
+        ("tests/command/test_check.py::test_it_says_what_will_bite",),
+    ),
+    Fault(
+        "no ping is waited for",
+        "as from a page of `--origin`, and has a ping answered",
+        "    if answered.wait(LONGEST):",
+        "    if not answered.wait(0) or True:",
+        ("tests/command/test_check.py::test_a_router_that_forwards_no_frames_is_explained",),
+    ),
+    Fault(
+        "what an application starts while it is looked at stays",
+        "ends at once, with all that the application has started",
+        "os.killpg(process.pid, signal.SIGKILL)\n            process.wait()",
+        "process.kill()\n            process.wait()",
+        ("tests/command/test_check.py::test_nothing_is_left_of_what_the_application_starts_while_it_is_looked_at",),
+    ),
+]
+
+OTHER_FRAMEWORKS = "tests/packaging/test_other_frameworks.py::"
+
+FRAMEWORKS = [
+    Fault(
+        "a request for a WebSocket does not come to a framework that routes it",
+        "is given no `servers`, so requests for WebSockets come to the framework",
+        "        if not self.servers or not handshake.is_upgrade(environ):",
+        "        if not handshake.is_upgrade(environ):",
+        (
+            OTHER_FRAMEWORKS + "test_people_in_a_room_hear_each_other_in_all_workers[gevent-pyramid]",
+            OTHER_FRAMEWORKS + "test_who_has_no_name_is_refused_before_the_handshake[threads-bottle]",
+        ),
+    ),
+    Fault(
+        "cookies of a framework do not go out with the 101",
+        "The cookies that a view or a hook sets go out with the 101",
+        "[*answer.headers, *headers], self._before_release",
+        "[*answer.headers], self._before_release",
+        (OTHER_FRAMEWORKS + "test_a_cookie_that_the_view_sets_goes_out_with_the_101[threads-falcon]",),
+    ),
+]
+
+JAVASCRIPT = "tests/javascript/test_uwasp_js.py::"
+
+BROWSER = [
+    Fault(
+        "after a reload all come back in one moment",
+        'with 1001, "going away", as at a reload or a stop of uWSGI | within a random 0 to 2 s',
+        "1001: [0, 2000]",
+        "1001: [0, 0]",
+        (JAVASCRIPT + "test_it_comes_back_within_the_time_of_its_code_or_reason[node-1001--0-2000]",),
+    ),
+    Fault(
+        "what the close reason says is not heeded",
+        "with `reconnect in 5 to 30 s` | within a random 5 to 30 s",
+        "const told = TOLD.exec(reason);",
+        'const told = TOLD.exec("");',
+        (
+            JAVASCRIPT
+            + "test_it_comes_back_within_the_time_of_its_code_or_reason[node-1001-reconnect in 1 s-1000-3000]",
+        ),
+    ),
+    Fault(
+        "failures do not have it wait longer",
+        "doubles with each failure in a row",
+        "firstDelay * 2 ** (this.#failures - 1)",
+        "firstDelay",
+        (JAVASCRIPT + "test_the_bound_of_the_random_time_is_what_doubles[node]",),
+    ),
+    Fault(
+        "it never gives up",
+        "with 1000, 1002, 1003, 1007, 1008, 1009, 1010, 3000 or 3003 | not at all",
+        "giveUpOn.includes(code)",
+        "giveUpOn.includes(0)",
+        (
+            JAVASCRIPT + "test_it_gives_up_on_a_code_after_which_the_same_would_happen[node-3000]",
+            JAVASCRIPT + "test_it_gives_up_on_codes_of_ones_own_and_on_none_that_one_leaves_out[node]",
+        ),
+    ),
+    Fault(
+        "what is sent before it is open is lost",
+        "sends, or keeps what it is given until the connection is open",
+        "      const next = this.#kept.shift();\n",
+        "      const next = this.#kept.splice(0)[1];\n",
+        (JAVASCRIPT + "test_what_was_sent_before_it_is_open_goes_out_in_order_after_what_open_sends[node]",),
+    ),
+    Fault(
+        "what is over the bound is dropped without a word",
+        "`drop` has each message that is dropped",
+        '      this.#tell("drop", { data });\n      return false;',
+        "      return false;",
+        (JAVASCRIPT + "test_what_is_over_the_bound_is_dropped_and_told[node]",),
+    ),
+]
+
+DJANGO_TESTS = "tests/frameworks/test_django.py::"
+DJANGO_DATABASE = "tests/frameworks/test_django_database.py::"
+DJANGO_OUTSIDE_UWSGI = "tests/frameworks/test_django_outside_uwsgi.py::"
+
+DJANGO = [
+    Fault(
+        "a lost connection to a database stays",
+        "one that is lost, or older than `CONN_MAX_AGE`, is closed",
+        "            one.close_if_unusable_or_obsolete()\n",
+        "            one.ensure_connection()\n",
+        (DJANGO_DATABASE + "test_servers_answer_again_when_the_database_was_restarted[threads]",),
+        short=True,
+    ),
+    Fault(
+        "an event leaves its connection to a database",
+        "WebSockets that came and went leave no connection behind",
+        "    finally:\n        close_old_connections()\n",
+        "    finally:\n        connections.all(initialized_only=True)\n",
+        (DJANGO_DATABASE + "test_websockets_that_came_and_went_leave_no_connection[threads-/counting/]",),
+    ),
+    Fault(
+        "an event in async def leaves its connection to a database",
+        "WebSockets that came and went leave no connection behind",
+        "    await _look()\n    return result\n",
+        "    return result\n",
+        (DJANGO_DATABASE + "test_websockets_that_came_and_went_leave_no_connection[asyncio-/counting/]",),
+    ),
+    Fault(
+        "a function leaves the connections that it kept",
+        "At its end all are closed",
+        "        connections.close_all()\n",
+        "        close_old_connections()\n",
+        (DJANGO_DATABASE + "test_functions_that_have_ended_leave_nothing_even_of_what_is_kept[threads]",),
+    ),
+    Fault(
+        "a function that waits keeps a connection that is too old",
+        "gives its own back when it is too old",
+        "left, age = deadline - now, _until_too_old(now)",
+        "left, age = deadline - now, math.inf",
+        (DJANGO_DATABASE + "test_a_function_that_waits_lets_go_of_a_connection_when_it_is_too_old[threads]",),
+    ),
+    Fault(
+        "a function that receives within a transaction loses it",
+        "`transaction.atomic` goes on where a function receives within it",
+        "        if not one.in_atomic_block:\n            one.close",
+        "        if one is not None:\n            one.close",
+        (DJANGO_DATABASE + "test_a_transaction_survives_the_wait_within_it[threads]",),
+    ),
+    Fault(
+        "events are no transactions",
+        "each event of a class is a transaction",
+        "            return atomic(self, *args)\n",
+        "            return own(self, *args)\n",
+        (DJANGO_DATABASE + "test_events_are_atomic_where_requests_are[threads]",),
+    ),
+    Fault(
+        "a page of any origin may open a WebSocket",
+        "a page of another origin, which `CSRF_TRUSTED_ORIGINS` does not name",
+        "        if not is_trusted(request):\n",
+        "        if not is_trusted(request) and not made:\n",
+        (DJANGO_TESTS + "test_pages_of_other_origins_get_403[threads-https://elsewhere.example]",),
+        short=True,
+    ),
+    Fault(
+        "a WebSocket is sent to log in",
+        "401: a WebSocket cannot log in",
+        "            if not opens and not leads_to_login(status, headers):",
+        "            if not opens:",
+        (DJANGO_TESTS + "test_login_required_lets_in_who_is_logged_in_and_answers_others_401[threads]",),
+    ),
+    Fault(
+        "a WebSocket opens whatever middleware has made of its answer",
+        "Another answer than that of the view, from whomever, goes out in place of the WebSocket",
+        'opens = visit.request is not None and status.startswith("101 ")',
+        'opens = visit.request is not None and status.startswith("")',
+        (DJANGO_TESTS + "test_middleware_of_each_kind_can_answer_in_the_place_of_a_websocket[threads-after-409]",),
+    ),
+    Fault(
+        "nobody is the user",
+        "`ws.user` is the user of the request",
+        "    return copy.copy(user)\n",
+        "    return copy.copy(None)\n",
+        (DJANGO_TESTS + "test_the_user_is_that_of_the_session[threads]",),
+    ),
+    Fault(
+        "PermissionDenied out of authorize is an error",
+        "the same out of `authorize`, or out of a class's `__init__`",
+        "        raise Refusal(403, str(error)) from error\n",
+        "        raise\n",
+        (DJANGO_TESTS + "test_permission_denied_and_404_of_authorize_and_of_the_constructor_refuse[threads]",),
+    ),
+    Fault(
+        "events have the language of nobody",
+        "The language and the time zone that middleware has chosen hold in all events",
+        "translation.override(self.language, deactivate=True)",
+        "translation.override(None, deactivate=True)",
+        (
+            DJANGO_TESTS
+            + "test_the_language_of_the_request_holds_in_events_and_one_that_an_event_chooses_ends_with_it[threads]",
+        ),
+    ),
+    Fault(
+        "greenlets share a connection to a database",
+        "uWSGI does not start so",
+        "    return found[0] is not found[1]\n",
+        "    return len(found) == 2\n",
+        (DJANGO_TESTS + "test_under_gevent_django_without_patches_is_refused",),
+    ),
+    Fault(
+        "gevent may come after Django",
+        "gevent does not come before Django in `wsgi.py`",
+        "    return patched < imported\n",
+        "    return patched < math.inf\n",
+        (DJANGO_OUTSIDE_UWSGI + "test_gevent_that_comes_after_django_is_an_error",),
+    ),
+    Fault(
+        "the test kit opens nothing",
+        "opens a WebSocket to `application` without uWSGI",
+        "self.middleware.takeover_for(environ).refusal() is not None",
+        "self.middleware.takeover.refusal() is not None",
+        (DJANGO_OUTSIDE_UWSGI + "test_the_test_kit_opens_websockets_on_a_database_in_memory[threads]",),
+    ),
+    Fault(
+        "what decides stands beneath a function's view",
+        "beneath it is an error when the URLs are loaded",
+        '    if decorator.startswith("django."):\n',
+        '    if decorator.startswith("django.apps."):\n',
+        (DJANGO_OUTSIDE_UWSGI + "test_what_can_be_no_view_is_refused_when_it_is_to_become_one",),
+    ),
+]
+
+CONNECTIONS = "tests/frameworks/test_socketio_connections.py::"
+PROCESSES = "tests/frameworks/test_socketio_processes.py::"
+SOCKETIO_OUTSIDE_UWSGI = "tests/frameworks/test_socketio_outside_uwsgi.py::"
+
+SOCKETIO = [
+    Fault(
+        "a poll of which another takes the end waits for ever",
+        "A poll that has nothing to tell is answered after 2 seconds",
+        "  # another poll of the client's may be faster, and take it\n",
+        "\n                return super().get()\n",
+        (SOCKETIO_OUTSIDE_UWSGI + "test_a_poll_ends_even_where_another_takes_what_was_to_end_it",),
+    ),
+    Fault(
+        "a worker passes over what another has emitted",
+        "For what is emitted to reach all of them",
+        "        manager.host_id = uuid.uuid4().hex\n",
+        "        uuid.uuid4()\n",
+        (PROCESSES + "test_by_redis_what_is_emitted_comes_to_all_processes[threads-python]",),
+        short=True,
+    ),
+    Fault(
+        "uWASP pings beside Engine.IO",
+        "uWASP sends no pings of its own beside them",
+        '            "ping_interval": None,  # Engine.IO',
+        '            "ping_interval": 20,  # Engine.IO',
+        (CONNECTIONS + "test_pings_and_the_size_of_messages_are_those_of_the_socket_io_server[threads]",),
+    ),
+    Fault(
+        "the largest message is uWASP's own",
+        "A larger one closes the WebSocket with 1009 before it has arrived whole",
+        '            "max_message_size": its_own.max_http_buffer_size,\n',
+        '            "max_message_size": 2**20,\n',
+        (CONNECTIONS + "test_pings_and_the_size_of_messages_are_those_of_the_socket_io_server[threads]",),
+    ),
+    Fault(
+        "a WebSocket of Socket.IO costs a thread that sleeps until its ping",
+        "A WebSocket that is open costs neither a thread nor a greenlet. There, it is three",
+        '        if getattr(target, "__func__", None) is Socket._send_ping:\n',
+        "        if target is Socket._send_ping:\n",
+        (CONNECTIONS + "test_an_idle_connection_costs_no_thread[threads]",),
+    ),
+    Fault(
+        "who emits waits for a client that does not read",
+        "Who emits does not wait for a client that does not read",
+        "                has_room = may_wait or websocket.connection.has_room\n",
+        "                has_room = True\n",
+        (CONNECTIONS + "test_a_client_that_does_not_read_holds_nobody_up_and_gets_all_in_the_end[threads]",),
+    ),
+    Fault(
+        "what is no packet is no protocol error",
+        "A message that is no packet of Engine.IO closes its WebSocket with 1002",
+        "        except (ValueError, IndexError, RecursionError) as error:\n",
+        "        except KeyError as error:\n",
+        (CONNECTIONS + "test_what_is_no_packet_closes_its_connection_alone[threads-no-packet]",),
+    ),
+    Fault(
+        "a poll waits for the next ping",
+        "A poll that has nothing to tell is answered after 2 seconds",
+        "LONGEST_POLL = 2.0",
+        "LONGEST_POLL = 200.0",
+        (CONNECTIONS + "test_a_poll_waits_for_two_seconds_at_most[threads]",),
+    ),
+    Fault(
+        "polling is let in where a client's requests come to several processes",
+        'Several processes on one socket take `transports=["websocket"]`',
+        "    if processes > 1 and not takeover.is_set",
+        "    if processes > 100 and not takeover.is_set",
+        (PROCESSES + "test_polling_in_several_processes_is_refused[threads]",),
+    ),
+    Fault(
+        "a client that polls is not told what to say",
+        "a client that polls gets 400, and the answer and the log say what to",
+        '        if query.get("transport", ["polling"])[0] == "polling" and',
+        '        if query.get("transport", ["polling"])[0] == "pulling" and',
+        (CONNECTIONS + "test_polling_is_refused_with_words_where_the_server_has_none[threads]",),
+    ),
+    Fault(
+        "a server has uWSGI's environ of another request",
+        "acknowledgements and sessions stay as they are",
+        "    environ = environ.copy()  # uWSGI empties its own",
+        "    environ = environ  # uWSGI empties its own",
+        (
+            "tests/frameworks/test_socketio.py::test_a_server_of_python_socketio_has_its_environ_and_its_sessions[threads-python]",
+        ),
+    ),
+    Fault(
+        "the server is not told that a connection is lost",
+        "| the connection is lost, or closed | `transport close` |",
+        "            socket.close(wait=False, abort=True, reason=socket.server.reason.TRANSPORT_CLOSE)\n",
+        "            socket.closed = True\n",
+        (CONNECTIONS + "test_the_server_learns_why_a_connection_has_ended[threads]",),
+    ),
+    Fault(
+        "a python-engineio that is not known is taken",
+        "Others are refused when the application loads, with a message that names these",
+        "    if not OLDEST <= numbers < TOO_NEW:\n",
+        "    if not OLDEST <= numbers:\n",
+        ("tests/frameworks/test_socketio_outside_uwsgi.py::test_install_looks_at_the_version",),
+    ),
+    Fault(
+        "outside uWSGI the server has nothing to serve WebSockets with",
+        "Outside uWSGI `install` does nothing",
+        "    if not takeover.running_under_uwsgi():\n        return\n    its_own",
+        "    if not takeover.running_under_uwsgi():\n        layers[-1]._async = {}\n        return\n    its_own",
+        ("tests/frameworks/test_socketio_outside_uwsgi.py::test_the_server_goes_on_with_what_it_has",),
+    ),
+]
+
 FAULTS = [
     *README,
+    *HANDLERS,
+    *MESSAGES,
+    *CONVERSATIONS,
     *BACKPRESSURE,
     *OVERLOAD,
     *ACCESS,
@@ -1150,4 +3858,18 @@ FAULTS = [
     *SETUP,
     *KEEPALIVE,
     *CLOSING,
+    *ROUTING,
+    *GROUPS,
+    *LOCAL_BUS,
+    *REDIS,
+    *FLASK,
+    *FRAMEWORKS,
+    *BROWSER,
+    *DJANGO,
+    *SOCKETIO,
+    *BACKGROUND,
+    *SESSIONS,
+    *ASYNCIO,
+    *TESTING,
+    *COMMAND,
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
@@ -10,11 +11,11 @@ from pathlib import Path
 
 def tell() -> None:
     import uwasp
-    import uwasp_gevent
-    import uwasp_threads
 
-    for package in (uwasp, uwasp_threads, uwasp_gevent):
-        os.write(1, f"runs {package.__name__} {package.__file__}\n".encode())
+    sources = Path(__file__).parents[2].glob("packages/*/src/*/__init__.py")
+    for name in {source.parent.name for source in sources} - {"uwasp_speedups"}:
+        package = importlib.import_module(name)
+        os.write(1, f"runs {name} {package.__file__}\n".encode())
     os.write(1, f"runs speedups {uwasp.speedups.in_use}\n".encode())
 
 

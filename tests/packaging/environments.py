@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ("uwasp-core", "uwasp-gevent", "uwasp-meta", "uwasp-threads")
+SPEEDUPS = "uwasp-speedups"
+PACKAGES = sorted({file.parent.name for file in REPOSITORY.glob("packages/*/pyproject.toml")} - {SPEEDUPS})
+COMPILED = shutil.ignore_patterns("build", "*.egg-info", "*.so")
 
 
-def run(command: Sequence[str | Path], cwd: Path | None = None) -> str:
-    """Run a command to its end and return what it printed; one that fails shows all of it."""
+def run(command: Sequence[str | Path], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a command to its end, with `env` added, and return what it printed; one that fails shows all of it."""
     # The tests' own environment is none of its business.
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    env = {**own, **(env or {})}
     done = subprocess.run(
         command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
@@ -29,14 +35,21 @@ def build(project: Path, folder: Path) -> None:
     run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, project])
 
 
-class Environment:
-    """An empty virtual environment in `folder`; the pip of the tests' environment installs into it."""
+@contextmanager
+def speedups_source() -> Iterator[Path]:
+    """A copy of the uwasp-speedups of this repository, to be compiled: nothing has been yet."""
+    with tempfile.TemporaryDirectory(prefix="uwasp-speedups-") as folder:
+        yield shutil.copytree(REPOSITORY / "packages" / SPEEDUPS, Path(folder) / SPEEDUPS, ignore=COMPILED)
 
-    def __init__(self, folder: Path) -> None:
+
+class Environment:
+    """An empty virtual environment in `folder`, of a Python; the pip of the tests' environment installs into it."""
+
+    def __init__(self, folder: Path, python: str | Path = sys.executable) -> None:
         self.programs = folder / "bin"
         self.python = self.programs / "python"
         self.cwd = folder
-        run([sys.executable, "-m", "venv", "--without-pip", folder])
+        run([python, "-m", "venv", "--without-pip", folder])
 
     def install(self, *arguments: str | Path) -> None:
         self._pip("install", "--quiet", *arguments)

@@ -48,12 +48,24 @@ def request(application: Any, path: str, headers: dict[str, str]) -> tuple[str, 
         body.close()
 
 
-@pytest.fixture(params=["threads", "gevent"])
+@pytest.fixture(params=["threads", "gevent", "asyncio"])
 def application(request: pytest.FixtureRequest) -> WebSocketMiddleware:
     return WebSocketMiddleware(app, request.param, [("/echo", Server)])
 
 
-@pytest.mark.parametrize("package", ["uwasp", "uwasp_threads", "uwasp_gevent"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        "uwasp",
+        "uwasp_threads",
+        "uwasp_gevent",
+        "uwasp_asyncio",
+        "uwasp_flask",
+        "uwasp_django",
+        "uwasp_socketio",
+        "uwasp_pytest",
+    ],
+)
 def test_every_module_imports(package: str) -> None:
     for module in walk_packages(import_module(package).__path__, f"{package}."):
         import_module(module.name)

@@ -15,13 +15,16 @@ logging.basicConfig(format="%(name)s: %(message)s")
 import uwasp
 from uwasp import protocol
 messages = []
-print(protocol.take_messages(bytes.fromhex("818100000000") + b"a", 0, 10, 9, messages), messages, uwasp.speedups.in_use)
+read = protocol.take_messages(bytes.fromhex("818100000000") + b"a", 0, 10, 9, messages, None)
+print(read, messages, uwasp.speedups.in_use)
 """
 STAND_IN = """
 __version__ = {version!r}
-def take_messages(data, position, largest, most, messages):
+def take_messages(data, position, largest, most, messages, accepts):
     messages.append("from the stand-in")
     return len(data)
+def send_to_all(frame, members, following, deadline, cut):
+    pass
 def accelerate(*arguments):
     pass
 """
@@ -70,6 +73,13 @@ def test_one_that_cannot_be_loaded_is_not_used(run):
     out, said = run("raise ImportError('undefined symbol: PyEval_Nothing')")
     assert out == IN_PYTHON
     assert "cannot be loaded: undefined symbol: PyEval_Nothing" in said
+
+
+def test_one_that_has_been_installed_without_its_c_is_not_used_and_one_line_says_so(run):
+    out, said = run("import uwasp_speedups._speedups  # this is no package, so there is none")
+    assert out == IN_PYTHON
+    (line,) = said.splitlines()
+    assert "uwasp-speedups is installed without its C" in line
 
 
 def test_without_it_nothing_is_said(run):

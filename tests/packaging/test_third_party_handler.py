@@ -133,7 +133,7 @@ def test_an_unknown_name_lists_what_is_installed(environment: Environment) -> No
     assert found(environment, "thread") == f"HandlerNotFound: no handler named 'thread' is installed {installed}"
 
 
-@pytest.mark.parametrize("name", ["threads", "gevent"])
+@pytest.mark.parametrize("name", ["threads", "gevent", "asyncio"])
 def test_a_name_that_we_publish_says_what_to_install(environment: Environment, name: str) -> None:
     installed = "(installed: 'broken', 'no-class', 'one-thread', 'twin')"
     assert found(environment, name) == (

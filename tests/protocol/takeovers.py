@@ -28,6 +28,9 @@ class SocketPair:
         self.client.settimeout(10)
         self.noted: list[str] = []
 
+    def has_request(self):
+        return True
+
     def refusal(self):
         return None
 

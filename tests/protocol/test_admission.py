@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -49,14 +50,15 @@ class Worker:
 
 
 @pytest.fixture
-def new_worker():
+def new_worker(monkeypatch):
+    """Makes workers, in which no place is taken, whatever other tests have left open."""
+    monkeypatch.setattr(admission, "_places", 0)
     workers = []
 
     def new(*arguments, **options):
         workers.append(Worker(*arguments, **options))
         return workers[-1]
 
-    places = admission._places
     yield new
     for worker in workers:
         for pair in worker.pairs:
@@ -64,7 +66,7 @@ def new_worker():
             pair.own.close()
         for _ in range(3):
             worker.run()
-    assert (admission._places, admission.accepting()) == (places, 0)
+    assert (admission._places, admission.accepting()) == (0, 0)
 
 
 def test_a_connection_is_counted_once_while_its_request_is_still_under_way(new_worker):
@@ -134,3 +136,19 @@ def test_what_comes_to_nothing_gives_its_place_back(new_worker):
     worker.run()
     worker.run()
     assert worker.ask() == "101"
+
+
+def test_what_a_server_has_to_wait_for_while_it_is_made_is_no_lack_of_threads(new_worker):
+    """EAGAIN is also what a socket says that has nothing to read: that is the server's own fault, and is raised."""
+
+    class Reading(Server):
+        def __init__(self, ws):
+            raise BlockingIOError(errno.EAGAIN, "nothing to read")
+
+    class Opening(Server):
+        def __init__(self, ws):
+            raise OSError(errno.EMFILE, "none left")
+
+    with pytest.raises(BlockingIOError, match="nothing to read"):
+        new_worker(Reading).ask()
+    assert new_worker(Opening).ask() == "503"

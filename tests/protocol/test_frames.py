@@ -32,11 +32,12 @@ def cuts(data):
         yield [data[index : index + size] for index in range(0, len(data), size)]
 
 
-def receive(data, **limits):
+def receive(data, accepts=None, **limits):
     """What comes of some bytes, which must not depend on how they are cut."""
     results = []
     for parts in cuts(data):
         protocol = FrameProtocol(**limits)
+        protocol.accepts = accepts
         messages = [message for part in parts for message in protocol.receive(part)]
         results.append((messages, bytes(protocol.replies), protocol.state, protocol.close_code, protocol.close_reason))
     assert all(result == results[0] for result in results)
@@ -118,6 +119,37 @@ def test_text_that_ends_within_a_character():
 
 def test_binary_is_not_text():
     assert messages(frame(BINARY, b"\xff\xfe")) == [b"\xff\xfe"]
+
+
+def in_fragments(opcode, payload):
+    return frame(opcode, payload[:1], False) + frame(CONTINUATION, payload[1:])
+
+
+@pytest.mark.parametrize(("accepts", "opcode", "other"), [(str, TEXT, BINARY), (bytes, BINARY, TEXT)])
+@pytest.mark.parametrize("sent", [frame, in_fragments])
+def test_a_message_of_the_type_that_is_not_accepted_is_refused(accepts, opcode, other, sent):
+    """§7.4.1: 1003."""
+    first, second = ("ab", "cd") if accepts is str else (b"ab", b"cd")
+    assert messages(sent(opcode, b"ab") + frame(PING) + sent(opcode, b"cd"), accepts=accepts) == [first, second]
+    refused = sent(opcode, b"ab") + sent(other, b"cd") + sent(opcode, b"ef")
+    assert failure(refused, accepts=accepts) == ([first], 1003)
+
+
+def test_what_is_not_accepted_is_refused_before_it_has_come():
+    protocol = FrameProtocol()
+    protocol.accepts = str
+    protocol.receive(frame(BINARY, b"x" * 1000)[:4])
+    assert (protocol.close_code, protocol.close_reason) == (1003, "this server takes text messages only")
+
+
+def test_behind_our_close_frame_any_message_may_come_before_the_answer():
+    protocol = FrameProtocol()
+    protocol.accepts = bytes
+    protocol.close(4000)
+    assert protocol.receive(frame(TEXT, b"sent before it was seen")) == []
+    assert protocol.state is State.CLOSE_SENT
+    protocol.receive(frame(CLOSE, b"\x0f\xa0"))
+    assert (protocol.state, protocol.close_code) == (State.CLOSED, 4000)
 
 
 @pytest.mark.parametrize("opcode", [3, 4, 5, 6, 7, 11, 12, 13, 14, 15])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import fields
+from typing import get_type_hints
 
 import pytest
 
 from uwasp import Deflate, Options, Server
+from uwasp.options import GivenOptions
 from uwasp.poller import READABLE, new_poller
 
 COUNTS = ("max_message_size", "max_fragments", "write_limit", "max_queue", "max_queue_size")
@@ -19,10 +21,11 @@ WRONG = [
     *((name, value) for name in COUNTS for value in (0, -1, 1.5, "1", None, True, math.inf, 2**63)),
     *((name, value) for name in TIMES for value in (*NO_TIMES, None)),
     *((name, value) for name in OPTIONAL_TIMES for value in NO_TIMES),
-    *(("max_connections", value) for value in (0, -1, 1.5, "1", True, math.inf)),
+    *(("shutdown_spread", value) for value in (*NO_TIMES, 2.5)),
+    *((name, value) for name in ("max_connections", "slow_member") for value in (0, -1, 1.5, "1", True, math.inf)),
     *(("compression", value) for value in ("gzip", True, 1)),
     *(("allowed_origins", value) for value in ("example.com", ["example.com"], [1])),
-    *(("trust_proxy", value) for value in ("yes", 1, None)),
+    *((name, value) for name in ("skip_slow_members", "trust_proxy") for value in ("yes", 1, None)),
 ]
 
 
@@ -56,9 +59,14 @@ def test_an_unknown_option_is_refused_and_the_known_ones_are_named():
 
 
 def test_none_turns_off_what_can_be_turned_off():
-    off = dict.fromkeys((*OPTIONAL_TIMES, "max_connections", "compression", "allowed_origins"))
+    off = dict.fromkeys((*OPTIONAL_TIMES, "max_connections", "slow_member", "compression", "allowed_origins"))
     options = Options(**off)
     assert all(getattr(options, name) is None for name in off)
+
+
+def test_a_slow_member_is_one_for_which_a_quarter_of_the_write_limit_waits_unless_it_is_told():
+    assert Options(write_limit=400).slow_limit == 100
+    assert Options(write_limit=400, slow_member=1000).slow_limit == 1000
 
 
 def test_a_server_class_overrides_what_it_names():
@@ -85,6 +93,12 @@ def test_one_origin_may_be_given_by_itself():
 def test_deflate_by_name_has_its_defaults():
     assert Options(compression="deflate").deflate == Deflate()
     assert Options().deflate is None
+
+
+def test_the_keywords_that_a_type_checker_knows_are_the_options():
+    assert GivenOptions.__annotations__.keys() == {field.name for field in fields(Options)}
+    assert get_type_hints(GivenOptions) == get_type_hints(Options)
+    assert GivenOptions.__required_keys__ == frozenset()
 
 
 def test_every_option_has_a_default():

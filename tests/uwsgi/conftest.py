@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 import one_thread
 from one_thread import LOOP_OPTIONS
-from processes import Uwsgi
+from uwasp_pytest.behaviour.fixtures import serve, server
 
-APPLICATION = Path(__file__).parent / "application.py"
+__all__ = ["handler", "handler_options", "installed_example", "serve", "server"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,30 +46,6 @@ def handler(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(handler: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Uwsgi]:
-    """A uWSGI with one process, which the tests of a module share: they leave it as they found it."""
-    env = {"UWASP_HANDLER": handler}
-    uwsgi = Uwsgi(APPLICATION, tmp_path_factory.mktemp("uwsgi"), *LOOP_OPTIONS[handler], env=env)
-    yield uwsgi
-    uwsgi.stop()
-
-
-@pytest.fixture
-def serve(start_uwsgi: Callable[..., Uwsgi], handler: str) -> Callable[..., Uwsgi]:
-    """Start a uWSGI for one test: `serve(*options of uWSGI, middleware={...}, **keywords of Uwsgi)`.
-
-    Without a `loop`, it gets the options that its handler needs.
-    """
-
-    def start(
-        *options: str,
-        loop: tuple[str, ...] | None = None,
-        middleware: Any = None,
-        application: Path = APPLICATION,
-        **keywords: Any,
-    ) -> Uwsgi:
-        env = {"UWASP_HANDLER": handler, "UWASP_OPTIONS": json.dumps(middleware or {}), **keywords.pop("env", {})}
-        loop = LOOP_OPTIONS[handler] if loop is None else loop
-        return start_uwsgi(application, *loop, *options, env=env, **keywords)
-
-    return start
+def handler_options(handler: str) -> Sequence[str]:
+    """What uWSGI is told so that the handler can run."""
+    return LOOP_OPTIONS[handler]

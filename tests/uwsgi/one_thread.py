@@ -20,6 +20,7 @@ LOOP_OPTIONS = {**processes.LOOP_OPTIONS, "one-thread": ("--threads", "2")}
 # The files of tests that are about what every handler does.
 BEHAVIOUR = {
     "test_access",
+    "test_background",
     "test_backpressure",
     "test_close",
     "test_corking",
@@ -29,8 +30,10 @@ BEHAVIOUR = {
     "test_isolation",
     "test_keepalive",
     "test_lifecycle",
+    "test_messages",
     "test_overload",
     "test_sends",
+    "test_sessions",
     "test_stats",
 }
 

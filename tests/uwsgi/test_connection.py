@@ -15,6 +15,7 @@ import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 
 from processes import wait_until
+from races import LockWithARace
 from raw import frame
 from uwasp import ConnectionClosed, Listener, Server, WebSocket
 from uwasp.compression import MessageDeflate
@@ -33,13 +34,13 @@ class Echo(Server):
 
 @pytest.fixture
 def connect():
-    """A client's socket, and what is at the other end: `connect(kind of socket, protocol, server class, **options)`."""
+    """A client's socket, and what is at the other end: `connect(kind, protocol, server class, new_lock, **options)`."""
     ends = []
 
-    def start(kind=socket.SOCK_STREAM, protocol=None, server_class=Echo, **options):
+    def start(kind=socket.SOCK_STREAM, protocol=None, server_class=Echo, new_lock=threading.Lock, **options):
         client, served = socket.socketpair(socket.AF_UNIX, kind)
         client.settimeout(10)
-        listener = Listener()
+        listener = Listener(new_lock=new_lock)
         ws = WebSocket({}, "/pair", options=Options(**options))
         ws.connection = Connection(served.detach(), protocol or FrameProtocol(), ws.options, "192.0.2.7", "/pair")
         pair = SimpleNamespace(client=client, ws=ws, listener=listener, server=server_class(ws))
@@ -188,6 +189,7 @@ def test_of_pings_whose_answers_are_not_read_the_last_is_answered(connect):
         go_on(pair)
     came += b"".join(arrived(pair.client))
     assert came.endswith(b"\0" * 100 + b"\x8a\x04last")
+    assert pair.ws.connection.bytes_out == len(came)
 
 
 def test_a_ping_of_the_servers_own_goes_out(connect):
@@ -195,6 +197,28 @@ def test_a_ping_of_the_servers_own_goes_out(connect):
     pair.ws.ping()
     pair.ws.ping(b"are you there?")
     assert arrived(pair.client) == [b"\x89\x00", b"\x89\x0eare you there?"]
+
+
+def test_what_waits_for_the_client_is_counted_before_others_can_send(connect):
+    """They can as soon as the poller is told to look, and add to the same figure."""
+    pair = connect()
+    go_on(pair)
+    counted = []
+
+    class Watching:
+        def __init__(self, poller):
+            self.__dict__["poller"] = poller
+
+        def __getattr__(self, name):
+            return getattr(self.poller, name)
+
+        def modify(self, fd, wanted):
+            counted.append(pair.ws.connection.bytes_out)
+            self.poller.modify(fd, wanted)
+
+    pair.listener.poller = Watching(pair.listener.poller)
+    pair.ws.send(bytes(2**22))
+    assert counted == [2**22 + 10]
 
 
 def test_a_send_that_waits_goes_on_when_there_is_room(connect):
@@ -312,6 +336,16 @@ def test_a_client_that_is_gone_while_nothing_is_read_is_noticed(connect):
     assert pair.server.seen == ["open", "0", "1", "2", "close 1006"]
 
 
+def test_what_a_client_that_is_gone_has_left_is_read_at_once(connect):
+    """However many messages wait otherwise: it is as much as the kernel holds."""
+    pair = connect(max_queue=2)
+    go_on(pair)
+    pair.client.send(b"".join(frame(1, message) for message in BATCH))
+    pair.client.close()
+    pair.listener.poll(0)
+    assert pair.ws.connection.queued_messages == len(BATCH)
+
+
 def test_a_client_that_is_gone_is_the_last_event(connect):
     pair = connect(server_class=Noting)
     go_on(pair)
@@ -338,3 +372,70 @@ def test_tcp_is_ended_when_both_have_closed(connect):
     pair.client.send(frame(8, closing[2:]))
     go_on(pair)
     assert pair.client.recv(100) == b""
+
+
+class Ending(Server):
+    def on_open(self):
+        self.events = []
+
+    def on_message(self, message):
+        self.events.append(message)
+
+    def on_close(self):
+        self.events.append("on_close")
+
+
+class LeftAlone(Echo):
+    """Fails at "the last", when the client is gone already."""
+
+    def on_message(self, message):
+        if message == "the last":
+            self.client.close()
+            raise ValueError("on purpose")
+        super().on_message(message)
+
+
+def test_an_error_in_the_server_is_the_end_also_where_the_client_is_gone(connect):
+    pair = connect(server_class=LeftAlone)
+    pair.server.client = pair.client
+    for _ in range(10):  # so that it is known to be fast
+        pair.client.send(frame(1, b"a") + frame(1, b"b"))
+        go_on(pair, cork=True)
+    pair.client.send(frame(1, b"kept back") + frame(1, b"the last"))
+    go_on(pair, cork=True)
+    assert pair.ws.close_code == 1011
+    assert pair.ws.connection.closed_by == "an error in the server"
+
+
+@pytest.mark.parametrize("messages", [1, 3])
+def test_a_connection_that_another_thread_closes_while_messages_are_taken_comes_to_its_end(connect, messages):
+    locks = []
+
+    def new_lock():
+        locks.append(LockWithARace())
+        return locks[-1]
+
+    pair = connect(server_class=Ending, new_lock=new_lock)
+    go_on(pair)
+    pair.client.send(frame(1, b"x") * messages)
+    pair.listener.poll(0)
+    locks[-1].then = lambda: pair.ws.close(4001)
+    go_on(pair)
+    assert pair.server.events[-1] == "on_close"
+    assert pair.server.events[:-1] in ([], ["x"])  # the first may have been taken already
+
+
+def test_a_connection_that_another_thread_closes_as_answers_begin_to_be_kept_back_comes_to_its_end(connect):
+    pair = connect(server_class=Ending)
+    cork = pair.listener.cork
+
+    def cork_and_close(connection):
+        cork(connection)
+        pair.ws.close(4001)
+
+    pair.listener.cork = cork_and_close
+    while not pair.ws.closed:  # it is fast, sooner or later
+        pair.client.send(frame(1, b"x") * 8)
+        go_on(pair, cork=True)
+    go_on(pair)
+    assert pair.server.events[-1] == "on_close"

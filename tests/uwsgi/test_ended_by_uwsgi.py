@@ -5,14 +5,14 @@ from __future__ import annotations
 import signal
 import socket
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from websockets.frames import CloseCode
 
 from raw import RawClient, frame
+from uwasp_pytest.behaviour import APPLICATIONS
 
-APPLICATION = Path(__file__).parent / "production.py"
+APPLICATION = APPLICATIONS / "production.py"
 GONE = (CloseCode.GOING_AWAY, "")
 HARAKIRI = ("--harakiri", "1")
 SIGNALS = {"SIGTERM": (), "SIGINT": ("--harakiri-graceful-signal", str(int(signal.SIGINT)))}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -93,3 +95,25 @@ def test_a_consumer_that_is_killed_closes_its_connection_alone(serve):
             uwsgi.wait_for_output("closed with 1011", number + 1)
         other.send("unharmed")
         assert other.recv(10) == "unharmed"
+
+
+SPAWNING = """
+import threading
+from uwasp_gevent import GeventHandler
+
+def spawn():
+    try:
+        GeventHandler.spawn(print)
+    except RuntimeError as error:
+        print(error)
+
+thread = threading.Thread(target=spawn)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_thread_that_spawns_before_there_is_a_hub_is_refused():
+    """Its own hub would have all connections, and nobody runs that. In a process where nothing has made one."""
+    done = subprocess.run([sys.executable, "-c", SPAWNING], capture_output=True, text=True, check=True)
+    assert done.stdout == "GeventHandler does not know uWSGI's hub in another thread before a connection\n"

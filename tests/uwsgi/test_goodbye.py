@@ -7,30 +7,24 @@ import os
 import re
 import signal
 import socket
-import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
-from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from websockets.frames import Opcode
 
 from one_thread import LOOP_OPTIONS
-from processes import ACCEPTING, Uwsgi, wait_until
+from parting import APPLICATION, GOING_AWAY, LONG, RELOADABLE, command, connect, is_gone, part, state, wait_for_the_end
+from processes import Uwsgi, wait_until
 from raw import RawClient, frame
 
-APPLICATION = Path(__file__).parent / "production.py"
-GOING_AWAY = b"\x03\xe9"
 SHUTDOWN_TIMEOUT = 1.0
 SLACK = 1.5  # for a machine under load
 WAITED = f"shut down after {SHUTDOWN_TIMEOUT} s, with %d connections still open"
-LONG = 60  # seconds; nothing here waits for so long
 LIFETIME = 2  # seconds
 
-# uWSGI starts itself anew to reload. That of pyuwsgi is within a Python, which it has to be told.
-RELOADABLE = ("--binary-path", sys.executable)
 MANUAL_CHEAPER = ("--processes", "2", "--cheaper", "1", "--cheaper-initial", "2", "--cheaper-algo", "manual")
 SHORT_LIVED = ("--min-worker-lifetime", "0", "--max-worker-lifetime", str(LIFETIME))
 
@@ -92,42 +86,6 @@ def produce(serve):
         return serve("--disable-logging", *options, application=APPLICATION, **keywords)
 
     return start
-
-
-def state(pid):
-    """The state of a process, as /proc has it, a letter; "Z" for one that is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return "Z"
-
-
-def is_gone(pid):
-    """Whether a process has ended; uWSGI, which looks once a second, may not have noticed yet."""
-    return state(pid) == "Z"
-
-
-def wait_for_the_end(pid):
-    wait_until(lambda: is_gone(pid), "the worker's end", 10)
-
-
-def connect(stack, uwsgi, name, path="/noting"):
-    """A client, and the process that it is connected to."""
-    client = stack.enter_context(RawClient(uwsgi.port, f"{path}?{name}"))
-    pid = int(client.recv().data)
-    client.send(frame(Opcode.TEXT, b"wait for uWSGI"))
-    assert client.recv().data == b"idle"
-    return client, pid
-
-
-def part(client):
-    """Read the close frame, answer it, and read the end: as well-behaved clients do."""
-    closing = client.recv()
-    assert closing.opcode is Opcode.CLOSE
-    client.send(frame(Opcode.CLOSE, closing.data))
-    client.recv_end()
-    client.socket.close()
-    return closing.data
 
 
 def events(uwsgi, name):
@@ -195,6 +153,12 @@ def test_a_stop(produce, handler, end):
     assert uwsgi.popen.wait(10) == 0
 
 
+def test_with_die_on_term_sigquit_is_a_reload(produce, handler):
+    uwsgi = produce(*RELOADABLE, middleware={"shutdown_timeout": SHUTDOWN_TIMEOUT})
+    pid = all_part(uwsgi, handler, "old", lambda uwsgi: uwsgi.popen.send_signal(signal.SIGQUIT))
+    check_the_new_worker(uwsgi, "new", pid)
+
+
 @pytest.mark.parametrize("loop", [None, ("--enable-threads",)], ids=["as usual", "one thread"])
 def test_a_worker_whose_lifetime_is_over(produce, handler, loop):
     """uWSGI's master says so by a signal that the gevent loop does not hear, and of several threads only one."""
@@ -237,7 +201,9 @@ def test_on_close_that_is_running_is_waited_for(produce):
 
 
 def test_a_server_that_never_yields(produce, handler):
-    """It holds up the whole hub, and nobody can be told; uWSGI's own patience is what ends such a worker."""
+    """It holds up the whole hub, and nobody can be told; uWSGI's own patience is what ends such a worker. Beside an
+    event loop that is held up so, all are told by another thread, but their answers are not heard.
+    """
     uwsgi = produce("--worker-reload-mercy", "1")
     with ExitStack() as stack:
         blocked, pid = connect(stack, uwsgi, "blocked")
@@ -250,6 +216,8 @@ def test_a_server_that_never_yields(produce, handler):
                 other.recv()
             uwsgi.wait_for_output("NO MERCY")
             assert events(uwsgi, "other") == ["open"]
+        elif handler == "asyncio":
+            assert other.recv_close() == (1001, "")
         else:  # a thread that blocks is a thread that blocks
             assert part(other) == GOING_AWAY
         wait_for_the_end(pid)
@@ -338,20 +306,6 @@ def test_harakiri_kills_no_websocket(produce):
         wait_until(lambda: int(get(uwsgi)) not in workers, "the new worker")  # which hears of a stop only then
 
 
-def command(fifo, letter):
-    """Write to the FIFO of uWSGI's master, which makes it anew at every reload."""
-
-    def is_written():
-        try:
-            fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            return False
-        with open(fd, "w") as opened:
-            return opened.write(letter)
-
-    wait_until(is_written, "the master to read its FIFO")
-
-
 def test_the_commands_of_the_master_fifo(produce, tmp_path):
     """Those that no signal stands for: workers one after the other (`c`), all, all without grace. And then a stop."""
     uwsgi = produce("--lazy-apps", "--master-fifo", str(tmp_path / "fifo"))
@@ -395,7 +349,7 @@ def test_skip_atexit_leaves_the_goodbye_out_of_reloads_with_threads(produce, han
         else:
             assert part(client) == GOING_AWAY
         if end == "SIGHUP":
-            uwsgi.wait_for_output(ACCEPTING, 2)  # to be stopped while it starts is not what it hears
+            uwsgi.wait_for_workers(2)  # to be stopped while it starts is not what it hears
 
 
 @pytest.mark.parametrize("work", ["sleep", "compute"])
@@ -417,7 +371,7 @@ def test_a_stop_while_http_requests_run(produce, end, work):
         assert time.monotonic() - begin < SLACK
     assert events(uwsgi, "client") == ["open", "closed 1001"]
     if end == "SIGTERM":
-        uwsgi.wait_for_output(ACCEPTING, 2)  # to be stopped while it starts is not what it hears
+        uwsgi.wait_for_workers(2)  # to be stopped while it starts is not what it hears
 
 
 def test_a_handler_that_fails_leaves_nothing_behind(produce):
@@ -453,7 +407,7 @@ def test_two_handlers_part_at_the_same_time(produce, end):
         assert 3 <= time.monotonic() - begin < 3 + SLACK
     assert uwsgi.output.count("shut down after 3 s, with 2 connections still open") == 1
     if end == "SIGHUP":
-        uwsgi.wait_for_output(ACCEPTING, 2)  # to be stopped while it starts is not what it hears
+        uwsgi.wait_for_workers(2)  # to be stopped while it starts is not what it hears
 
 
 @pytest.mark.parametrize("clients", [4, 5])

@@ -22,8 +22,9 @@ from handshakes import HANDSHAKES, NOTHING, Handshake, Reply
 from processes import LOOP_OPTIONS, Nginx, Uwsgi, wait_until
 from raw import RawClient, frame, request
 from test_deployments import PROXY, UWSGI
+from uwasp_pytest.behaviour import APPLICATIONS
 
-APPLICATION = Path(__file__).parent / "application.py"
+APPLICATION = APPLICATIONS / "application.py"
 LONGEST_BODY = 500
 TIMEOUT = 10.0
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from websockets.frames import Close, Opcode
@@ -18,8 +17,9 @@ from processes import Uwsgi, wait_until
 from raw import RawClient, frame
 from test_deployments import PROXY
 from uwasp.options import Options
+from uwasp_pytest.behaviour import APPLICATIONS
 
-APPLICATION = Path(__file__).parent / "production.py"
+APPLICATION = APPLICATIONS / "production.py"
 TIMED_OUT = (1011, "keepalive ping timeout")
 
 SILENT_CLIENT = """

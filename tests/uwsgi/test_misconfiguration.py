@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from processes import (
-    ACCEPTING,
     LOOP_OPTIONS,
     STOP_TIMEOUT,
     debian_uwsgi,
@@ -20,8 +18,11 @@ from processes import (
     not_installed,
     uwsgi_program,
 )
+from uwasp_pytest.behaviour import APPLICATIONS
 
-APPLICATION = Path(__file__).parent / "application.py"
+APPLICATION = APPLICATIONS / "application.py"
+WITH_THREADS = {"threads": "ThreadHandler", "asyncio": "AsyncioHandler"}  # handlers that have threads of their own
+NO_THREADS = "a handler without threads"
 
 
 def refused(serve, *options, loop, **keywords):
@@ -49,15 +50,15 @@ def uwsgi_with_threads_off(tmp_path_factory):
     return folder
 
 
-def test_the_thread_handler_where_uwsgi_runs_no_threads(serve, handler, uwsgi_with_threads_off):
-    if handler != "threads":
-        pytest.skip("the thread handler's threads")
+def test_a_handler_with_threads_where_uwsgi_runs_none(serve, handler, uwsgi_with_threads_off):
+    if handler not in WITH_THREADS:
+        pytest.skip(NO_THREADS)
     older = {
         "program": uwsgi_with_threads_off / "bin" / "uwsgi",
         "env": {"PYTHONPATH": str(uwsgi_with_threads_off), "UWASP_HANDLER": handler},
     }
     output = refused(serve, loop=(), **older)
-    assert "uwasp.exceptions.ConfigurationError: ThreadHandler needs Python threads" in output
+    assert f"uwasp.exceptions.ConfigurationError: {WITH_THREADS[handler]} needs Python threads" in output
     assert "add --enable-threads" in output
     for option in ("--enable-threads",), ("--threads", "2"):
         with connect(f"{serve(loop=option, **older).url}/echo") as client:
@@ -66,19 +67,19 @@ def test_the_thread_handler_where_uwsgi_runs_no_threads(serve, handler, uwsgi_wi
 
 
 def test_on_the_loop_of_the_other_handler(serve, handler):
-    if handler == "threads":
+    if handler in WITH_THREADS:
         output = refused(serve, loop=("--gevent", "10"))
-        assert 'ThreadHandler is not for uWSGI\'s gevent loop: pass handler_class="gevent"' in output
+        assert f'{WITH_THREADS[handler]} is not for uWSGI\'s gevent loop: pass handler_class="gevent"' in output
     else:
         output = refused(serve, loop=("--threads", "2"))
         assert "GeventHandler needs uWSGI's gevent loop: add --gevent N" in output
 
 
-def test_patched_threads_are_refused_by_the_thread_handler(serve, handler):
-    if handler != "threads":
-        pytest.skip("the thread handler's threads")
+def test_patched_threads_are_refused_by_a_handler_with_threads(serve, handler):
+    if handler not in WITH_THREADS:
+        pytest.skip(NO_THREADS)
     output = refused(serve, loop=("--threads", "2"), env={"UWASP_PATCH": "1"})
-    assert "ThreadHandler needs real threads, which gevent.monkey has patched away" in output
+    assert f"{WITH_THREADS[handler]} needs real threads, which gevent.monkey has patched away" in output
 
 
 # What runs requests in async cores; `None`: without a plugin that pyuwsgi has not.
@@ -92,10 +93,10 @@ ASYNC_CORES = {
 
 
 @pytest.mark.parametrize("engine", ASYNC_CORES)
-def test_async_cores_are_refused_by_the_thread_handler(serve, handler, engine):
+def test_async_cores_are_refused_by_a_handler_with_threads(serve, handler, engine):
     """Some end a worker without a word to it; under others threads starve."""
-    if handler != "threads":
-        pytest.skip("the thread handler's threads")
+    if handler not in WITH_THREADS:
+        pytest.skip(NO_THREADS)
     plugin, options = ASYNC_CORES[engine]
     keywords = {}
     if plugin is not None:
@@ -103,14 +104,14 @@ def test_async_cores_are_refused_by_the_thread_handler(serve, handler, engine):
         keywords = {"program": debian_uwsgi(*plugins), "plugins": plugins}
         options = [*options, "--virtualenv", sys.prefix]
     output = refused(serve, "--enable-threads", *options, loop=(), **keywords)
-    assert "uwasp.exceptions.ConfigurationError: ThreadHandler is not for uWSGI's " in output
+    assert f"uwasp.exceptions.ConfigurationError: {WITH_THREADS[handler]} is not for uWSGI's " in output
     assert ("asyncio loop" if "asyncio" in engine else "--async N") in output
     assert "take --threads N in its place" in output
 
 
 def test_one_async_core_is_as_good_as_none(serve, handler):
-    if handler != "threads":
-        pytest.skip("the thread handler's threads")
+    if handler not in WITH_THREADS:
+        pytest.skip(NO_THREADS)
     with connect(f"{serve('--enable-threads', '--async', '1', loop=()).url}/echo") as client:
         client.send("threads")
         assert client.recv(10) == "threads"
@@ -128,12 +129,12 @@ def test_a_second_interpreter_is_refused(serve, handler):
     """uWSGI makes one for each application but the first."""
     loop = LOOP_OPTIONS[handler]
     output = refused(serve, "--mount", f"/second={APPLICATION}", loop=loop)
-    if handler == "threads":
+    if handler in WITH_THREADS:
         (error,) = re.findall(r"uwasp\.exceptions\.ConfigurationError: .*", output)
         assert "add --single-interpreter (single-interpreter = true in an ini file)" in error
     else:  # gevent cannot be imported there, and does not say why
         (warning,) = re.findall(r"uwasp\.preflight WARNING .*", output)
-        assert "where neither gevent nor uWASP can be imported: add --single-interpreter" in warning
+        assert "where neither gevent nor uWASP works: add --single-interpreter" in warning
 
 
 def test_the_http_router_without_http_websockets_is_warned_about(serve):
@@ -170,7 +171,7 @@ WARNED_ABOUT = {
 def test_what_ends_workers_without_regard_for_websockets_is_warned_about_once(serve, options):
     given, expected = WARNED_ABOUT[options]
     uwsgi = serve(*given, wait=False)
-    uwsgi.wait_for_output(ACCEPTING)
+    uwsgi.wait_for_workers()
     warnings = [line for line in uwsgi.output.splitlines() if line.startswith("uwasp.preflight WARNING")]
     if expected is None:
         assert warnings == []

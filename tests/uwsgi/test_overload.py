@@ -16,8 +16,9 @@ from inquiry import ask, figures, wait_until_it_stands_still
 from processes import wait_until
 from raw import RawClient, frame, request
 from test_deployments import PROXY
+from uwasp_pytest.behaviour import APPLICATIONS
 
-LIMITS = Path(__file__).parent / "limits.py"
+LIMITS = APPLICATIONS / "limits.py"
 MEGABYTE = 2**20
 DESCRIPTORS = 64
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import signal
 import socket
-from pathlib import Path
 
 from websockets.frames import CloseCode
 from websockets.sync.client import connect
 
-from processes import ACCEPTING
 from raw import RawClient, frame
+from uwasp_pytest.behaviour import APPLICATIONS
 
-APPLICATION = Path(__file__).parent / "application.py"
+APPLICATION = APPLICATIONS / "application.py"
 PLAIN = """
 def application(environ, start_response):
     start_response("200 OK", [("Content-Length", "5")])
@@ -33,7 +32,7 @@ def test_two_in_one_interpreter_share_a_worker_and_its_reload(serve):
         echoes(second, "two")
         uwsgi.popen.send_signal(signal.SIGHUP)
         assert first.recv_close() == second.recv_close() == (CloseCode.GOING_AWAY, "")
-    uwsgi.wait_for_output(ACCEPTING, 2)
+    uwsgi.wait_for_workers(2)
     with connect(f"{uwsgi.url}/second/echo") as client:
         client.send("again")
         assert client.recv(10) == "again"
@@ -66,4 +65,4 @@ def test_beside_one_in_another_interpreter_that_has_no_websockets(serve, tmp_pat
         echoes(client, "one")
         uwsgi.popen.send_signal(signal.SIGHUP)
         assert client.recv_close() == (CloseCode.GOING_AWAY, "")
-    uwsgi.wait_for_output(ACCEPTING, 2)
+    uwsgi.wait_for_workers(2)

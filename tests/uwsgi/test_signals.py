@@ -104,6 +104,8 @@ def test_consumers_hear_what_the_main_thread_hears_and_the_listener_nothing(serv
     uwsgi, worker = serve_background()
     get(uwsgi, "/deaf-to-usr1")
     with RawClient(uwsgi.port, "/parent") as client:
+        # Each names itself when it begins.
+        wait_until(lambda: "uwasp-stop" in json.loads(ask(client, b"threads")), "its threads")
         threads = json.loads(ask(client, b"threads"))
     main = signals(worker, worker, "SigBlk")
     assert main == {signal.SIGUSR1}
@@ -121,11 +123,14 @@ def test_the_thread_handler_spawns_a_thread(serve_background):
 def test_a_stop_is_held_back_from_when_the_goodbye_is_arranged_on():
     """Not only from when the thread that waits for it has begun: the first client may be there before."""
     program = """
-import os, signal, threading
-from uwasp.goodbye import _Goodbye
+import os, signal
+from uwasp import takeover
+from uwasp.goodbye import _hear_stops
 
+takeover.running_under_uwsgi = lambda: True  # as far as it is asked here
+takeover.forgets_at_reloads = lambda: False
 starting = []
-_Goodbye(threading.Event).hear_stops(starting.append)
+_hear_stops(starting.append)
 os.kill(os.getpid(), signal.SIGTERM)
 print("alive, with a thread to start:", len(starting))
 """

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
-from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
@@ -19,11 +20,16 @@ from websockets.sync.client import connect
 from inquiry import ask, figures
 from processes import listening_socket, wait_until
 from raw import RawClient, frame, request
+from test_goodbye import wait_for_the_end
 from uwasp import Listener, statistics
 from uwasp import metrics as uwasp_metrics
+from uwasp_pytest.behaviour import APPLICATIONS
 
-LIMITS = Path(__file__).parent / "limits.py"
-OF_STATS = ("open", "opened", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_in", "queued_out")
+LIMITS = APPLICATIONS / "limits.py"
+OF_STATS = (
+    *("open", "opened", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_in", "queued_out"),
+    "slow_members",
+)
 
 
 def status(port, path, *headers):
@@ -70,15 +76,19 @@ def test_the_figures_are_those_of_what_was_exchanged(serve):
     }
 
 
+def told_by(stats_port):
+    """What uWSGI's stats server tells."""
+    with socket.create_connection(("127.0.0.1", stats_port), timeout=10) as client:
+        return json.loads(b"".join(iter(lambda: client.recv(65536), b"")))
+
+
 def registered(*names):
     """The options of uWSGI that register metrics, and a function that asks for their values."""
     with listening_socket() as stats_socket:
         stats_port = stats_socket.getsockname()[1]
 
     def metrics():
-        with socket.create_connection(("127.0.0.1", stats_port), timeout=10) as client:
-            data = b"".join(iter(lambda: client.recv(65536), b""))
-        found = json.loads(data)["metrics"]
+        found = told_by(stats_port)["metrics"]
         return {name: found[f"uwasp.{name}"]["value"] for name in names}
 
     gauges = ("open", "queued_in", "queued_out")
@@ -135,6 +145,72 @@ def test_the_worker_after_one_that_was_killed_takes_back_what_that_had_open(serv
         assert account.stat().st_mode & 0o777 == 0o600
         uwsgi.stop()
     assert list(accounts.iterdir()) == []
+
+
+@pytest.mark.parametrize("when_loaded", ["before the fork", "--lazy-apps"])
+def test_a_worker_that_never_had_a_websocket_leaves_no_account(serve, tmp_path, when_loaded):
+    options, _ = registered("open")
+    stats_port = int(options[-1].rpartition(":")[2])
+    if when_loaded == "--lazy-apps":
+        options.append("--lazy-apps")
+    uwsgi = serve(*options, application=LIMITS, env={"TMPDIR": str(tmp_path)})
+    assert figures(uwsgi.port)["opened"] == 0  # a worker that serves hears of a stop
+    wait_until(
+        lambda: not any(core["in_request"] for core in told_by(stats_port)["workers"][0]["cores"]),
+        "that request to be over for uWSGI as well",
+    )
+    assert len(list(tmp_path.glob("uwasp-gauges-*"))) == 1
+    uwsgi.stop()
+    assert list(tmp_path.glob("uwasp-gauges-*")) == []
+
+
+def test_what_a_uwsgi_leaves_that_was_killed_as_a_whole_is_removed_by_the_next(serve, tmp_path):
+    options, metrics = registered("open")
+
+    def start(*options):
+        uwsgi = serve(*options, application=LIMITS, env={"TMPDIR": str(tmp_path)})
+        with RawClient(uwsgi.port):
+            return uwsgi, f"uwasp-gauges-{os.geteuid()}-{uwsgi.popen.pid}"
+
+    alive, its_name = start(*options)
+    killed, _ = start(*registered("open")[0])
+    worker = figures(killed.port)["pid"]
+    os.kill(worker, signal.SIGSTOP)  # or it might see that its master is gone, and end by itself
+    os.kill(killed.popen.pid, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
+    killed.popen.wait(10)
+    wait_for_the_end(worker)
+    assert len(list(tmp_path.glob("uwasp-gauges-*"))) == 2
+    _, name = start(*registered("open")[0])
+    assert {path.name.rsplit("-", 2)[0] for path in tmp_path.glob("uwasp-gauges-*")} == {its_name, name}
+    with RawClient(alive.port):
+        wait_until(lambda: metrics() == {"open": 1}, "the one that lives on to count")
+
+
+def test_only_what_no_worker_will_take_back_is_taken_for_abandoned(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    ours, other = os.getpid(), os.getppid()
+
+    def file(slot):
+        path = tmp_path / f"uwasp-gauges-{os.geteuid()}-{slot}"
+        path.touch()
+        return path
+
+    of_a_master_that_is_gone, of_one_before_us = file(f"{gone.pid}-2-3"), file(f"{ours}-1-3")
+    of_another_master, of_another_worker = file(f"{other}-2-3"), file(f"{ours}-2-4")
+    in_another_container = file(f"{gone.pid}-2-4")
+    with in_another_container.open() as locked:
+        fcntl.flock(locked, fcntl.LOCK_SH)
+        account = uwasp_metrics._Account(f"{ours}-2-3")
+    own = tmp_path / f"uwasp-gauges-{os.geteuid()}-{ours}-2-3"
+    assert not of_a_master_that_is_gone.exists()
+    assert not of_one_before_us.exists()
+    assert set(tmp_path.iterdir()) == {of_another_master, of_another_worker, in_another_container, own}
+    with own.open() as file_of_account, pytest.raises(BlockingIOError):
+        fcntl.flock(file_of_account, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    account.close()
 
 
 def test_a_listener_may_count_while_the_figures_are_asked_for(monkeypatch):

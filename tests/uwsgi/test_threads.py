@@ -47,6 +47,21 @@ def test_a_consumer_that_cannot_be_started_is_one_line_and_a_few_tries(start_uws
         uwsgi.wait_for_output("consumer threads can be started again")
 
 
+def test_while_the_listener_cannot_be_started_the_answer_is_503(start_uwsgi):
+    uwsgi = start_uwsgi(APPLICATION, "--threads", "2")
+    get(uwsgi, "/no-further-thread")
+    for _ in range(2):
+        with RawClient(uwsgi.port, "/parent") as refused:
+            assert refused.head.startswith("HTTP/1.1 503 ")
+            assert "Retry-After: 5" in refused.head.split("\r\n")
+    uwsgi.wait_for_output("at /parent: threads, the listener's thread: can't start new thread")
+    assert "Traceback" not in uwsgi.output
+    get(uwsgi, "/threads-again")
+    with RawClient(uwsgi.port, "/parent") as client:
+        client.send(frame(1, b"hello"))
+        assert client.recv().data == b"hello"
+
+
 def test_the_names_that_uwsgi_interns_for_each_request_outlive_it(start_uwsgi):
     """Else the interpreter makes its table of them anew every thousand requests, in whichever thread it happens, and
     the memory of that thread grows by a megabyte.
