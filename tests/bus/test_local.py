@@ -70,8 +70,8 @@ def link_to(folder: Path) -> Iterator[Callable[[Peer], socket.socket]]:
         link = socket.socket(socket.AF_UNIX)
         links.append(link)
         link.settimeout(10)
-        wait_until((folder / peer.id).exists, "its socket")
-        link.connect(str(folder / peer.id))
+        # The file of the socket is there before anybody listens to it.
+        wait_until(lambda: link.connect_ex(str(folder / peer.id)) == 0, "its socket")
         return link
 
     yield connect

@@ -117,10 +117,9 @@ def test_connection_closed_out_of_a_function_is_its_ordinary_end(uwsgi):
 
 
 def test_a_function_that_closes_receives_nothing_more(uwsgi):
-    with connect(f"{uwsgi.url}/closing") as client:
-        client.send("close")
-        client.send("unseen")
-        assert closed(client) == (4000, "enough")
+    with RawClient(uwsgi.port, "/closing") as client:
+        client.send(frame(1, b"close") + frame(1, b"unseen"))
+        assert client.recv().data == (4000).to_bytes(2, "big") + b"enough"
     uwsgi.wait_for_output("closing got 4000 enough")
 
 
