@@ -9,7 +9,6 @@ import json
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -28,6 +27,7 @@ from uwasp_pytest.behaviour import APPLICATIONS
 APPLICATION = APPLICATIONS / "application.py"
 LONGEST_BODY = 500
 TIMEOUT = 10.0
+LOOKS = 50  # `wait_until` takes one every 10 ms
 
 CASES = [
     pytest.param(way, handshake, getattr(handshake, way), id=f"{way}-{handshake.name}")
@@ -53,15 +53,18 @@ class Site:
         spawned = re.search(r"spawned uWSGI worker 1 \(pid: (\d+)", uwsgi.output)
         assert spawned is not None
         self._descriptors = Path(f"/proc/{spawned[1]}/fd")
-        self._usual = self._fewest()
+        self._usual = self._settled()
 
-    def _fewest(self) -> int:
-        """Of several looks: there is one more for a moment whenever the local bus looks into its folder."""
-        counts = []
-        for _ in range(20):
-            counts.append(len(os.listdir(self._descriptors)))
-            time.sleep(0.01)
-        return min(counts)
+    def _settled(self) -> int:
+        """Its descriptors, once they are as many for half a second: other threads of the worker may still begin."""
+        looks: list[int] = []
+
+        def agree() -> bool:
+            looks.append(len(os.listdir(self._descriptors)))
+            return len(looks) >= LOOKS and len(set(looks[-LOOKS:])) == 1
+
+        wait_until(agree, "the descriptors of the worker to be as many as before")
+        return looks[-1]
 
     def wait_for_connections(self, number: int) -> None:
         """Wait until the worker has so many descriptors more than for the one WebSocket alone."""
