@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fault import Fault
 
+ANSWERS = "tests/protocol/test_handshake_answer.py::"
+
 README = [
     Fault(
         "a fragment reaches another connection",
@@ -346,8 +348,8 @@ README = [
     Fault(
         "an environ keeps the streams of its request",
         "of the handshake's request: its WSGI environ, and its path",
-        "        if name not in _OF_THE_REQUEST:",
-        "        if name:",
+        "if pair[0] not in _OF_THE_REQUEST]",
+        "if pair[0]]",
         ("tests/protocol/test_environ.py::test_it_is_the_requests_less_its_streams",),
     ),
     Fault(
@@ -398,6 +400,41 @@ README = [
         '_HTTP_1_1_OR_HIGHER = re.compile(r"HTTP/1\\.[1-9]")',
         '_HTTP_1_1_OR_HIGHER = re.compile(r"HTTP/1\\.[0-9]")',
         ("tests/protocol/test_handshake_answer.py::test_each_handshake_gets_its_answer",),
+    ),
+    Fault(
+        "an ordinary handshake is answered otherwise than by the rules",
+        "gets the answer that the rules would give",
+        'r"[+/0-9A-Za-z]{22}=="',
+        'r"[+/0-9A-Za-z]*=*"',
+        (ANSWERS + "test_any_request_gets_the_answer_of_the_rules",),
+    ),
+    Fault(
+        "Firefox's handshake is not ordinary",
+        "A handshake as browsers send it is recognized",
+        ', "keep-alive, Upgrade"})',
+        "})",
+        (ANSWERS + "test_for_what_browsers_send_the_rules_are_not_asked[Firefox-default]",),
+    ),
+    Fault(
+        "connections share a compressor",
+        "Compression with context takeover",
+        "MessageDeflate(again(extension), compression.threshold)",
+        "MessageDeflate(extension, compression.threshold)",
+        (ANSWERS + "test_two_connections_that_agree_on_the_same_compress_each_for_itself",),
+    ),
+    Fault(
+        "an environ is another one each time",
+        "What the server puts into `ws.environ` it finds there",
+        "environ = self._environ = dict(zip(*environ, strict=True))",
+        "environ = dict(zip(*environ, strict=True))",
+        ("tests/protocol/test_environ.py::test_it_is_one_dict_from_the_first_time_that_somebody_asks_on",),
+    ),
+    Fault(
+        "an environ is a dict at once",
+        "up to 0.8 more once it has asked for `ws.environ`",
+        "self._environ: _Kept | dict[str, Any] = _kept(environ)",
+        "self._environ: Any = dict(zip(*_kept(environ), strict=True))",
+        ("tests/protocol/test_environ.py::test_until_then_it_takes_half_the_memory_and_its_names_none",),
     ),
     Fault(
         "another version of the protocol is let in",

@@ -27,6 +27,7 @@ from uwasp_pytest.behaviour import APPLICATIONS
 APPLICATION = APPLICATIONS / "application.py"
 LONGEST_BODY = 500
 TIMEOUT = 10.0
+LOOKS = 50  # `wait_until` takes one every 10 ms
 
 CASES = [
     pytest.param(way, handshake, getattr(handshake, way), id=f"{way}-{handshake.name}")
@@ -52,7 +53,18 @@ class Site:
         spawned = re.search(r"spawned uWSGI worker 1 \(pid: (\d+)", uwsgi.output)
         assert spawned is not None
         self._descriptors = Path(f"/proc/{spawned[1]}/fd")
-        self._usual = len(os.listdir(self._descriptors))
+        self._usual = self._settled()
+
+    def _settled(self) -> int:
+        """Its descriptors, once they are as many for half a second: other threads of the worker may still begin."""
+        looks: list[int] = []
+
+        def agree() -> bool:
+            looks.append(len(os.listdir(self._descriptors)))
+            return len(looks) >= LOOKS and len(set(looks[-LOOKS:])) == 1
+
+        wait_until(agree, "the descriptors of the worker to be as many as before")
+        return looks[-1]
 
     def wait_for_connections(self, number: int) -> None:
         """Wait until the worker has so many descriptors more than for the one WebSocket alone."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from raw import RawClient
 
 FEW, MANY = 200, 800
-LARGE = 6 * 1024  # bytes; docs/production.md says some 2 KiB, and an allocator takes its memory in steps
+LARGE = 6 * 1024  # bytes; docs/production.md says some 1.5 KiB, and an allocator takes its memory in steps
 
 
 def resident(pid):

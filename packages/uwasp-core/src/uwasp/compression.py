@@ -15,7 +15,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPe
 from websockets.frames import Frame, Opcode
 from websockets.typing import ExtensionParameter
 
-__all__ = ["Deflate", "MessageDeflate"]
+__all__ = ["Deflate", "MessageDeflate", "again"]
 
 # What ends a compressed message before RFC 7692 §7.2.1 has it removed.
 EMPTY_BLOCK = b"\x00\x00\xff\xff"
@@ -85,6 +85,17 @@ class Deflate:
             client_max_window_bits=self.client_max_window_bits,
             compress_settings={"level": self.level, "memLevel": self.memory_level},
         )
+
+
+def again(extension: PerMessageDeflate) -> PerMessageDeflate:
+    """What was agreed on there, for another connection, with streams of its own."""
+    return PerMessageDeflate(
+        extension.remote_no_context_takeover,
+        extension.local_no_context_takeover,
+        extension.remote_max_window_bits,
+        extension.local_max_window_bits,
+        extension.compress_settings,
+    )
 
 
 class MessageDeflate:

@@ -1,13 +1,15 @@
 """The opening handshake of RFC 6455 §4.2, from a WSGI environ to the answer that goes to `start_response`.
 
 The rules and the grammar of the headers are those of the `websockets` package; what is here turns a WSGI request into
-its terms, and its verdict into ours. Nothing here touches a connection.
+its terms, and its verdict into ours. A request as all browsers and most clients send it is recognized without them, for
+they take most of the time of a handshake, and gets the same answer. Nothing here touches a connection.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -17,8 +19,9 @@ from websockets.headers import parse_extension, parse_upgrade
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
+from websockets.utils import accept_key
 
-from uwasp.compression import Deflate, MessageDeflate
+from uwasp.compression import Deflate, MessageDeflate, again
 
 if TYPE_CHECKING:
     from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -33,6 +36,12 @@ _HOST = re.compile(r"[-0-9A-Za-z._~%!$&'()*+,;=:\[\]]+")  # a host and a port, b
 MOST_QUOTED = 200  # characters of what a client sent
 
 _TO_UPGRADE = (("Upgrade", "websocket"), ("Connection", "Upgrade"))  # of a 426: RFC 9110 §15.5.22
+
+# What ordinary requests have in their headers, with nothing to interpret.
+_ORDINARY_CONNECTIONS = frozenset({"Upgrade", "upgrade", "keep-alive, Upgrade"})
+_ORDINARY_OFFERS = frozenset({"permessage-deflate", "permessage-deflate; client_max_window_bits"})
+_ORDINARY_KEY = re.compile(r"[+/0-9A-Za-z]{22}==")  # 16 bytes in base64: RFC 6455 §4.2.1, 5
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 
 _HANDSHAKE_HEADERS = (
     "Connection",
@@ -62,6 +71,8 @@ class Answer(NamedTuple):
 def is_upgrade(environ: dict[str, Any]) -> bool:
     """Whether a request asks for a WebSocket: `websocket` is among the protocols of its Upgrade header."""
     upgrade = environ.get("HTTP_UPGRADE")
+    if upgrade == "websocket":
+        return True
     if not upgrade:
         return False
     try:
@@ -111,6 +122,40 @@ def answer(environ: dict[str, Any], protocols: Sequence[str] = (), compression: 
             ("Sec-WebSocket-Version", VERSION),
             *_TO_UPGRADE,
         )
+    return _ordinary_answer(environ, protocols, compression) or _answer_by_the_rules(environ, protocols, compression)
+
+
+def _ordinary_answer(environ: dict[str, Any], protocols: Sequence[str], compression: Deflate | None) -> Answer | None:
+    """The 101 to a request which is ordinary in all of its headers; `None`: it is not, and the rules have to say."""
+    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
+    offer = environ.get("HTTP_SEC_WEBSOCKET_EXTENSIONS")
+    offered = environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL")
+    if (
+        environ["HTTP_UPGRADE"] != "websocket"
+        or environ.get("HTTP_CONNECTION") not in _ORDINARY_CONNECTIONS
+        or environ.get("HTTP_SEC_WEBSOCKET_VERSION") != VERSION
+        or (offer is not None and offer not in _ORDINARY_OFFERS)
+        or not _ORDINARY_KEY.fullmatch(key)
+        or (offered is not None and not _TOKEN.fullmatch(offered))
+    ):
+        return None
+    protocol = offered if offered in protocols else None
+    if compression is None or offer is None:
+        return _accept(accept_key(key), protocol)
+    extensions, extension = _negotiated(compression, offer)
+    deflate = MessageDeflate(again(extension), compression.threshold)
+    return _accept(accept_key(key), protocol, extensions, deflate)
+
+
+@cache
+def _negotiated(compression: Deflate, offer: str) -> tuple[str, PerMessageDeflate]:
+    """What the rules make of an ordinary offer, which can always be met: the answer's header, and what it means."""
+    headers = Headers({"Sec-WebSocket-Extensions": offer})
+    extensions, (extension,) = _rules((), compression).process_extensions(headers)
+    return cast("str", extensions), cast("PerMessageDeflate", extension)
+
+
+def _answer_by_the_rules(environ: dict[str, Any], protocols: Sequence[str], compression: Deflate | None) -> Answer:
     rules = _rules(protocols, compression)
     try:
         request = Request(environ.get("PATH_INFO", ""), _headers(environ))
@@ -119,14 +164,21 @@ def answer(environ: dict[str, Any], protocols: Sequence[str] = (), compression: 
             parse_extension(request.headers["Sec-WebSocket-Extensions"])  # malformed fails, wanted or not: §9.1
     except InvalidHandshake as error:
         return refuse(HTTPStatus.BAD_REQUEST, f"malformed request for a WebSocket: {_explain(error)}")
+    if compression is None or extensions is None:
+        return _accept(accept, protocol)
+    (extension,) = rules.extensions
+    deflate = MessageDeflate(cast("PerMessageDeflate", extension), compression.threshold)
+    return _accept(accept, protocol, extensions, deflate)
+
+
+def _accept(
+    accept: str, protocol: str | None, extensions: str | None = None, deflate: MessageDeflate | None = None
+) -> Answer:
     headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept)]
     if protocol is not None:
         headers.append(("Sec-WebSocket-Protocol", protocol))
-    deflate = None
-    if compression is not None and extensions is not None:
+    if extensions is not None:
         headers.append(("Sec-WebSocket-Extensions", extensions))
-        (extension,) = rules.extensions
-        deflate = MessageDeflate(cast("PerMessageDeflate", extension), compression.threshold)
     return Answer("101 Switching Protocols", headers, protocol=protocol, deflate=deflate)
 
 

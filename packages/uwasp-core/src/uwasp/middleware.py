@@ -22,6 +22,7 @@ from uwasp.options import GivenOptions, Options
 from uwasp.protocol import CloseCode, FrameProtocol
 from uwasp.routing import Match, Route, ServerClass
 from uwasp.session import session_of
+from uwasp.websocket import shared
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -264,7 +265,8 @@ class WebSocketMiddleware:
                 fd = self.takeover_for(environ).duplicate()
             protocol.accepts = route.accepts(server)
             place = admission.mount(environ) + place
-            connection = Connection(fd, protocol, options, admission.peer(environ, options), place, route.quoted)
+            peer = shared(admission.peer(environ, options))
+            connection = Connection(fd, protocol, options, peer, place, route.quoted)
             connection.give_place_back = admission.give_place_back
             connection.session = session
             if (stand_in := environ.get(takeover.STAND_IN)) is not None:

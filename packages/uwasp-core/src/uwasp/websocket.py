@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from uwasp.codec import JSON
 from uwasp.connection import Connection
 from uwasp.exceptions import ConnectionClosed
 from uwasp.handshake import quote
 from uwasp.identity import identity
+from uwasp.native import new_lock
 from uwasp.options import Options
 from uwasp.paths import ROUTING_ARGS
 from uwasp.presence import member_id
 from uwasp.takeover import STAND_IN
 
-__all__ = ["WebSocket"]
+__all__ = ["WebSocket", "shared"]
 
 # What in an environ belongs to the request, which has ended when the connection is taken over.
 _OF_THE_REQUEST = frozenset(
@@ -34,28 +35,41 @@ _UNIQUE = frozenset({"HTTP_SEC_WEBSOCKET_KEY", "REMOTE_PORT", "HTTP_COOKIE", "HT
 # Strings of environs, each by itself: most are the same for all clients, and idle connections need less memory if they
 # have them in common. Bounded, because clients choose some of them.
 _shared: dict[str, str] = {}
+_shared_names: dict[tuple[str, ...], tuple[str, ...]] = {}  # those of a whole environ
 _MOST_SHARED = 1024
+_MOST_SHARED_NAMES = 64
 _LONGEST_SHARED = 256  # characters
 # uWSGI interns a dozen names for the environ of each request. If nobody keeps them they are forgotten with it, and the
 # interpreter's table of interned strings, which has not room for all that it had, is made anew every thousand requests:
 # a megabyte, in the memory of whichever thread that happens in, which keeps it.
 _interned: set[str] = set()
+_making = new_lock()  # a `dict` of what was kept
 
 
-def _kept(environ: dict[str, Any]) -> dict[str, Any]:
+class _Kept(NamedTuple):
+    """An environ until somebody asks for it: a third of the memory of a `dict`."""
+
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+
+
+def shared(text: str) -> str:
+    """The one that is kept of several that are equal."""
+    return _shared.setdefault(text, text) if len(text) <= _LONGEST_SHARED else text
+
+
+def _kept(environ: dict[str, Any]) -> _Kept:
     """What is kept of an environ for as long as the connection lives."""
     if not _interned:
         _interned.update(name for name in environ if not name.startswith("HTTP_"))
     if len(_shared) > _MOST_SHARED:
         _shared.clear()
-    share = _shared.setdefault
-    kept = {}
-    for name, value in environ.items():
-        if name not in _OF_THE_REQUEST:
-            if type(value) is str and len(value) <= _LONGEST_SHARED and name not in _UNIQUE:
-                value = share(value, value)
-            kept[share(name, name) if len(name) <= _LONGEST_SHARED else name] = value
-    return kept
+    if len(_shared_names) > _MOST_SHARED_NAMES:
+        _shared_names.clear()
+    kept = [pair for pair in environ.items() if pair[0] not in _OF_THE_REQUEST]
+    names = tuple(map(shared, (name for name, _ in kept)))
+    values = tuple(shared(value) if type(value) is str and name not in _UNIQUE else value for name, value in kept)
+    return _Kept(_shared_names.setdefault(names, names), values)
 
 
 class WebSocket:
@@ -64,7 +78,6 @@ class WebSocket:
     The methods may be called from any thread or greenlet of the process, at any time after `on_open` was called.
 
     Attributes:
-        environ: the WSGI environ of the handshake's request, a `dict`, less the streams of that request.
         path: the path of the request within the application, decoded from UTF-8, such as `"/echo"`.
         protocol: the subprotocol that the handshake agreed on, a `str`, or `None` (RFC 6455 §1.9).
         user: what the server class's `authorize` returned, or the user of the `Allowed` that it did; `None` if it has
@@ -72,7 +85,7 @@ class WebSocket:
         options: the options that hold for this connection, a `uwasp.Options`.
     """
 
-    __slots__ = ("__weakref__", "_connection", "environ", "options", "path", "protocol", "user")
+    __slots__ = ("__weakref__", "_connection", "_environ", "options", "path", "protocol", "user")
 
     def __init__(
         self,
@@ -82,7 +95,7 @@ class WebSocket:
         options: Options | None = None,
         user: Any = None,
     ) -> None:
-        self.environ = _kept(environ)
+        self._environ: _Kept | dict[str, Any] = _kept(environ)
         self.path = path
         self.protocol = protocol
         self.options = options or Options()
@@ -177,6 +190,21 @@ class WebSocket:
     def terminate(self) -> None:
         """Cut the connection at once, without a closing handshake. What is queued is lost; the close code is 1006."""
         self.connection.terminate()
+
+    @property
+    def environ(self) -> dict[str, Any]:
+        """The WSGI environ of the handshake's request, less the streams of that request.
+
+        It becomes a `dict` when it is first asked for, and is the same one from then on. Until then the connection
+        needs up to 0.8 KiB less.
+        """
+        environ = self._environ
+        if isinstance(environ, _Kept):
+            with _making:
+                environ = self._environ
+                if isinstance(environ, _Kept):
+                    environ = self._environ = dict(zip(*environ, strict=True))
+        return environ
 
     @property
     def params(self) -> dict[str, Any]:

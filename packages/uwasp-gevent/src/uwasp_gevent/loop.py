@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+from functools import cache
 from typing import Any
 
 from gevent.monkey import get_original, is_module_patched
@@ -41,6 +42,7 @@ def unregister(loop: Any, fd: int) -> None:
         return  # nothing has waited for it; or the loop waits by something else, which forgets it
 
 
+@cache
 def _unpatched_epoll() -> Any:
     """The class `select.epoll`, where the platform has it."""
     if hasattr(select, "epoll") or is_module_patched("select"):
