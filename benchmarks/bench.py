@@ -23,7 +23,8 @@ from race import Outcome, progress, race
 from report import comparison, configurations, shape_table, targets
 from scaling import BY_CONNECTIONS, BY_SIZE, LARGEST_MESSAGE, race_processes, race_series
 from servers import ROOT, NotStarted, Server, floor, revision, started, uwasp
-from shapes import DEFAULT_SHAPES, IDLE_CPU, IDLE_MEMORY, SHAPES
+from shapes import DEFAULT_SHAPES, IDLE_CPU, IDLE_MEMORY, SHAPES, STORM
+from storm import measure_spread, measure_storm
 
 HANDLERS = ("gevent", "threads", "asyncio")
 SERVER_CORE = 0
@@ -78,10 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 race_series(BY_CONNECTIONS, servers, folder / "connections", core, options.duration),
                 race_series(BY_SIZE, larger, folder / "sizes", core, options.duration),
                 race_processes(options.handlers, compiled_here, folder / "processes", options.rounds, options.duration),
+                measure_spread(options.handlers, compiled_here, folder / "spread", options.rounds),
                 f"{options.rounds} rounds, {options.duration:g} s for each measurement; "
                 f"{(time.monotonic() - begun) / 60:.0f} minutes in all",
             )
-            for title in ("connections", "sizes", "processes"):
+            for title in ("connections", "sizes", "processes", "spread"):
                 print(f"\n{title}\n{report.tables[title]}")
             write(report)
     return 0
@@ -91,7 +93,7 @@ def _raced(
     options: argparse.Namespace, servers: Sequence[Server], left_out: dict[str, str], folder: Path, core: int | None
 ) -> Outcome:
     outcome = Outcome()
-    shapes = [shape for shape in options.shapes if shape not in (IDLE_MEMORY, IDLE_CPU)]
+    shapes = [shape for shape in options.shapes if shape not in (IDLE_MEMORY, IDLE_CPU, STORM)]
     if shapes:
 
         def failed(server: Server, error: NotStarted) -> None:
@@ -100,10 +102,12 @@ def _raced(
 
         with started(servers, folder, core, failed) as running:
             race(outcome, shapes, running, options.rounds, options.duration)
-    if len(shapes) < len(options.shapes):
+    present = [server for server in servers if server.name not in left_out]
+    if IDLE_MEMORY in options.shapes or IDLE_CPU in options.shapes:
         seconds = options.idle_seconds if IDLE_CPU in options.shapes else 0
-        present = [server for server in servers if server.name not in left_out]
         measure_idle(present, folder, core, seconds, outcome.add)
+    if STORM in options.shapes:
+        measure_storm(present, folder, core, options.rounds, outcome.add)
     return outcome
 
 

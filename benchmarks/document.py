@@ -14,10 +14,11 @@ from typing import Any
 
 from installation import python_environment
 from race import Outcome
-from report import behind, configurations, processes_table, rows, series_table, shape_table, targets
+from report import behind, configurations, processes_table, rows, series_table, shape_table, spread_table, targets
 from scaling import BY_CONNECTIONS, BY_SIZE, Processes, Series
 from servers import ROOT, Server
 from shapes import Result
+from storm import Spread
 
 __all__ = ["Report", "write"]
 
@@ -49,6 +50,7 @@ class Report:
         by_connections: Outcome,
         by_size: Outcome,
         processes: Sequence[Processes],
+        spreads: Sequence[Spread],
         conditions: str,
     ) -> None:
         self.results = outcome.results
@@ -65,6 +67,7 @@ class Report:
             "connections": series_table(BY_CONNECTIONS, self.by_connections),
             "sizes": series_table(BY_SIZE, self.by_size),
             "processes": processes_table(processes),
+            "spread": spread_table(spreads),
         }
 
 

@@ -10,6 +10,8 @@
      idle      every connection has one message echoed, then waits (answering pings) until standard input ends
      open      opens a connection, has the handshake answered, drops it, opens the next
      http      the same with a plain GET request
+     storm     every connection has one message echoed; then each that is lost is opened again at once, until all have
+               had an echo on a new connection
 
    The opening handshake always has the same key, and its answer is checked. The length of every echo is checked, the
    content of every echo during the warm-up. */
@@ -41,9 +43,10 @@
 #define SECOND 1000000000ull   /* nanoseconds */
 #define OPEN_TIMEOUT (60 * SECOND)
 #define DRAIN_TIMEOUT (5 * SECOND)
+#define REFUSED_PAUSE (SECOND / 100) /* mode storm: until a connection that nobody listened for is tried again */
 #define SETTLING (SECOND / 5)  /* a server may register a connection for the fan-out after it has answered it */
 
-enum mode { ECHO, RATE, FAN_OUT, IDLE, OPEN, HTTP };
+enum mode { ECHO, RATE, FAN_OUT, IDLE, OPEN, HTTP, STORM };
 enum state { CLOSED, CONNECTING, HANDSHAKING, READY };
 
 struct connection {
@@ -67,7 +70,8 @@ struct connection {
     size_t answer_size;
     uint64_t *due;         /* mode rate: when the outstanding messages should have been sent; a ring */
     uint32_t due_first, due_capacity;
-    uint64_t since;        /* modes open and http: when this connection was begun */
+    uint64_t since;        /* modes open and http: when this connection was begun; storm: when it is to be, again */
+    int lost, back;        /* mode storm: the server has closed it; has had an echo since */
 };
 
 static enum mode mode = ECHO;
@@ -87,7 +91,10 @@ static unsigned char *template; /* what an echo holds; NULL where it is not know
 static int poller;
 static uint32_t open_count, begun, closed_count;
 static uint64_t received_count, ping_count;
-static int sending, verifying, closing;
+static int sending, verifying, closing, storming;
+static struct connection **refused; /* a ring of those that are to be tried again, in the order of their times */
+static uint32_t refused_first, refused_count, back_count;
+static uint64_t storm_began;
 static float *latencies; /* microseconds */
 static size_t latency_count, latency_capacity;
 
@@ -186,6 +193,7 @@ static void flush(struct connection *c) {
         size_t size = c->owed < end - c->position ? c->owed : end - c->position;
         ssize_t written = send(c->fd, stream + c->position, size, MSG_NOSIGNAL);
         if (written < 0) {
+            if (errno != EAGAIN && storming) return; /* reading tells that it is lost */
             if (errno != EAGAIN) fail("send: %s", strerror(errno));
             watch_writing(c, 1);
             return;
@@ -251,6 +259,10 @@ static void message_received(struct connection *c) {
         if (!verifying) record(now() - due);
     } else if (mode == ECHO && sending) {
         schedule(c);
+    } else if (storming) {
+        c->back = 1;
+        back_count++;
+        record(now() - storm_began);
     }
 }
 
@@ -263,6 +275,8 @@ static void control_received(struct connection *c) {
         memcpy(c->pong + 6, c->control, c->control_size);
         c->pong_size = 6 + c->control_size;
         ping_count++;
+    } else if (opcode == 8 && storming) {
+        c->lost = 1;
     } else if (opcode == 8 && !closing) {
         unsigned code = c->control_size < 2 ? 1005 : c->control[0] << 8 | c->control[1];
         fail("the server closed with code %u", code);
@@ -350,11 +364,34 @@ static void begin(struct connection *c) {
     begun++;
 }
 
+/* Mode storm: a connection that is lost, or was not had, is opened again at once; one that was refused, a little later. */
+static void open_again(struct connection *c, int was_refused) {
+    struct connection fresh = {.answer = c->answer, .state = CLOSED, .since = now() + REFUSED_PAUSE};
+    back_count -= c->back;
+    close(c->fd);
+    *c = fresh;
+    if (was_refused) refused[(refused_first + refused_count++) % connection_count] = c;
+    else begin(c);
+}
+
+static void try_refused_again(void) {
+    uint64_t time = now();
+    while (refused_count && refused[refused_first]->since <= time) {
+        begin(refused[refused_first]);
+        refused_first = (refused_first + 1) % connection_count;
+        refused_count--;
+    }
+}
+
 static void connected(struct connection *c) {
     char request[1024];
     int error = 0;
     socklen_t error_size = sizeof error;
     getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &error_size);
+    if (error && storming) {
+        open_again(c, 1);
+        return;
+    }
     if (error) fail("connect: %s", strerror(error));
     int size = mode == HTTP
         ? snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n\r\n", path, port)
@@ -362,7 +399,8 @@ static void connected(struct connection *c) {
                    "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                    "Sec-WebSocket-Key: " KEY "\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n",
                    path, port, offer ? "Sec-WebSocket-Extensions: " : "", offer ? offer : "", offer ? "\r\n" : "");
-    if (size >= (int)sizeof request || send(c->fd, request, size, MSG_NOSIGNAL) != size) fail("the request was not taken");
+    if (size >= (int)sizeof request) fail("the path is too long");
+    if (send(c->fd, request, size, MSG_NOSIGNAL) != size && !storming) fail("the request was not taken");
     watch_writing(c, 0);
     c->state = HANDSHAKING;
 }
@@ -396,6 +434,10 @@ static void answered(struct connection *c, const unsigned char *data, size_t siz
         }
     } else {
         char *end = strstr(c->answer, "\r\n\r\n");
+        if (size == 0 && storming) {
+            open_again(c, 0);
+            return;
+        }
         if (size == 0) fail("the server ended the connection: %s", c->answer);
         if (end == NULL) return;
         if (strncmp(c->answer, "HTTP/1.1 101", 12) != 0 || strstr(c->answer, ACCEPT) == NULL)
@@ -409,6 +451,10 @@ static void answered(struct connection *c, const unsigned char *data, size_t siz
             take(c, (unsigned char *)c->answer + head, c->answer_size - head);
             free(c->answer);
             c->answer = NULL;
+            if (storming) {
+                schedule(c);
+                flush(c);
+            }
             return;
         }
     }
@@ -423,11 +469,15 @@ static void readable(struct connection *c) {
     ssize_t size = recv(c->fd, data, sizeof data, 0);
     if (size < 0) {
         if (errno == EAGAIN) return;
-        if (!closing) fail("recv: %s", strerror(errno));
+        if (!closing && !storming) fail("recv: %s", strerror(errno));
         size = 0;
     }
     if (c->state == HANDSHAKING) {
         answered(c, data, size);
+        return;
+    }
+    if (size == 0 && storming) {
+        open_again(c, 0);
         return;
     }
     if (size == 0) {
@@ -436,6 +486,10 @@ static void readable(struct connection *c) {
         return;
     }
     take(c, data, size);
+    if (c->lost) {
+        open_again(c, 0);
+        return;
+    }
     if (c->owed || c->pong_size) flush(c);
 }
 
@@ -578,12 +632,7 @@ static void measure(void) {
     puts("}");
 }
 
-/* One message on each connection; then nothing but pongs until standard input ends. */
-static void idle(void) {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    struct epoll_event events[256];
-    if (epoll_ctl(poller, EPOLL_CTL_ADD, 0, &event) < 0) fail("standard input is no pipe");
-    epoll_ctl(poller, EPOLL_CTL_DEL, 0, NULL);
+static void echo_once(void) {
     verifying = 1;
     for (uint32_t i = 0; i < connection_count; i++) {
         for (int j = 0; j < in_flight; j++) schedule(&connections[i]);
@@ -592,6 +641,15 @@ static void idle(void) {
     }
     drain();
     announce("measuring");
+}
+
+/* One message on each connection; then nothing but pongs until standard input ends. */
+static void idle(void) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+    struct epoll_event events[256];
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, 0, &event) < 0) fail("standard input is no pipe");
+    epoll_ctl(poller, EPOLL_CTL_DEL, 0, NULL);
+    echo_once();
     epoll_ctl(poller, EPOLL_CTL_ADD, 0, &event);
     for (int waiting = 1; waiting;) {
         int count = epoll_wait(poller, events, 256, -1);
@@ -605,6 +663,28 @@ static void idle(void) {
     printf("{\"connections\": %u, \"pings\": %llu}\n", connection_count, (unsigned long long)ping_count);
 }
 
+/* The server is ended or reloaded by somebody else, who has the time of it. */
+static void storm(void) {
+    refused = allocate(NULL, connection_count * sizeof *refused);
+    echo_once();
+    storming = 1;
+    storm_began = now();
+    uint64_t attempts = begun, deadline = storm_began + OPEN_TIMEOUT;
+    while (back_count < connection_count) {
+        turn(refused_count ? REFUSED_PAUSE : SECOND / 10);
+        try_refused_again();
+        if (now() > deadline) fail("%u of %u connections are back after 60 s", back_count, connection_count);
+    }
+    printf("{\"connections\": %u, \"ended\": %.6f, \"attempts\": %llu", connection_count, now() / (double)SECOND,
+           (unsigned long long)(begun - attempts));
+    print_latencies();
+    puts("}");
+    fflush(stdout);
+    while (getchar() != EOF) continue; /* the connections are looked at from outside */
+    storming = 0;
+    close_all();
+}
+
 static void read_options(int count, char **arguments) {
     static const struct option options[] = {
         {"mode", 1, NULL, 'm'},     {"port", 1, NULL, 'p'},    {"path", 1, NULL, 'u'},   {"connections", 1, NULL, 'c'},
@@ -613,13 +693,13 @@ static void read_options(int count, char **arguments) {
         {"expect", 1, NULL, 'e'},   {"opening", 1, NULL, 'n'}, {"count", 1, NULL, 't'},  {"prefix", 1, NULL, 'x'},
         {"greetings", 1, NULL, 'g'}, {NULL, 0, NULL, 0},
     };
-    static const char *modes[] = {"echo", "rate", "fan-out", "idle", "open", "http"};
+    static const char *modes[] = {"echo", "rate", "fan-out", "idle", "open", "http", "storm"};
     int option;
     while ((option = getopt_long(count, arguments, "", options, NULL)) != -1) {
         switch (option) {
         case 'm':
             for (mode = ECHO; strcmp(modes[mode], optarg) != 0; mode++)
-                if (mode == HTTP) fail("no mode %s", optarg);
+                if (mode == STORM) fail("no mode %s", optarg);
             break;
         case 'p': port = atoi(optarg); break;
         case 'u': path = optarg; break;
@@ -658,6 +738,7 @@ int main(int count, char **arguments) {
     if (mode != OPEN && mode != HTTP) open_all();
     if (mode == FAN_OUT) settle();
     if (mode == IDLE) idle();
+    else if (mode == STORM) storm();
     else measure();
     return 0;
 }

@@ -111,7 +111,7 @@ def uwsgi(port: int, limit: int) -> list[str]:
 
 
 NO_BROADCAST = "it has nothing for sending to other connections"
-MANY_CONNECTIONS = ("idle-memory", "idle-cpu", "connections-10000")
+MANY_CONNECTIONS = ("idle-memory", "idle-cpu", "connections-10000", "storm")
 A_THREAD_EACH = dict.fromkeys(MANY_CONNECTIONS, "a thread for each connection")
 A_CORE_EACH = dict.fromkeys(MANY_CONNECTIONS, "one of uWSGI's async cores for each connection")
 PEERS = (
@@ -172,8 +172,8 @@ def installed(peer: Peer, max_message_size: int = MAX_MESSAGE_SIZE) -> Server:
         programs, versions = python_environment(peer.name, peer.requirements)
         program = str(programs / peer.program)
 
-    def start(folder: Path) -> tuple[Process, int]:
-        port = free_port()
+    def start(folder: Path, port: int) -> tuple[Process, int]:
+        port = port or free_port()
         process = Process([program, *peer.arguments(port, max_message_size)], folder / "server.log", env, cwd=folder)
         wait_until_it_listens(process, port)
         return process, port

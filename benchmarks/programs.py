@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 __all__ = [
     "BuildFailed",
@@ -20,6 +20,7 @@ __all__ = [
     "Load",
     "LoadFailed",
     "NoCompiler",
+    "Storm",
     "cache_folder",
     "compiled",
     "cpu_of_processes",
@@ -28,6 +29,7 @@ __all__ = [
     "memory",
     "pinned",
     "raise_descriptor_limit",
+    "session",
 ]
 
 HERE = Path(__file__).parent
@@ -216,6 +218,41 @@ class Idle:
         if self._client.returncode:
             raise LoadFailed(complaint.strip())
         return int(json.loads(answer)["pings"])
+
+
+class Storm:
+    """Connections that had one message each; from then on each one that is lost is opened again, for an echo.
+
+    Raises:
+        LoadFailed
+    """
+
+    def __init__(self, port: int, *options: str, core: int | None = 1) -> None:
+        self._client = _start(port, ("--mode", "storm", *options), core)
+        if self._line() != "measuring\n":
+            self._fail()
+
+    def wait(self) -> tuple[float, int, dict[str, float]]:
+        """Until each had an echo: the monotonic time of that, how many connections were tried, and when they had one.
+
+        The last are quantiles in microseconds from the beginning.
+        """
+        line = self._line()
+        if not line:
+            self._fail()
+        answer = json.loads(line)
+        return answer["ended"], answer["attempts"], answer["latency"]
+
+    def close(self) -> None:
+        self._client.communicate()
+
+    def _line(self) -> str:
+        assert self._client.stdout is not None
+        return self._client.stdout.readline()
+
+    def _fail(self) -> NoReturn:
+        _, complaint = self._client.communicate()
+        raise LoadFailed(complaint.strip())
 
 
 def _start(port: int, options: Sequence[str], core: int | None) -> subprocess.Popen[str]:

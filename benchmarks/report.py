@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from scaling import Processes, Series, growth
 from servers import Server
 from shapes import Result, Shape
+from storm import Spread
 
 __all__ = [
     "FLOOR",
@@ -22,6 +23,7 @@ __all__ = [
     "rows",
     "series_table",
     "shape_table",
+    "spread_table",
     "targets",
 ]
 
@@ -48,16 +50,19 @@ class Target:
 
 
 TARGETS = (
-    Target("50", FLOOR, {"gevent": 0.70, "threads": 0.60}),
-    Target("50", "picows", {"gevent": 1.0, "threads": 0.9}),
-    Target("50x16", FLOOR, {"gevent": 0.30, "threads": 0.15}),
+    Target("50", FLOOR, {"gevent": 0.88, "threads": 0.80}),
+    Target("50", "picows", {"gevent": 1.0, "threads": 1.1}),
+    Target("50x16", FLOOR, {"gevent": 0.60, "threads": 0.55}),
     Target("50x16", "picows", {"gevent": 4, "threads": 1.5}),
     Target("50-16k", "picows", {"gevent": 1.0, "threads": 0.8}),
+    Target("50-1m", "picows", {"gevent": 1.0, "threads": 0.8}),
+    Target("open", "picows", {"gevent": 1.0, "threads": 1.0}),
     Target("50", "python-engineio", {"gevent": 4, "threads": 3.5}),
     Target("fan-out-10", FLOOR, {"gevent": 0.85, "threads": 0.85}),
     Target("fan-out", FLOOR, {"gevent": 0.85, "threads": 0.85}),
     Target("fan-out-10k", FLOOR, {"gevent": 0.85, "threads": 0.85}),
-    Target("idle-memory", None, {"gevent": 2.5, "threads": 2.5}, at_least=False),
+    Target("storm", "picows", {"gevent": 1.0, "threads": 1.0}, at_least=False),
+    Target("idle-memory", None, {"gevent": 1.6, "threads": 1.6}, at_least=False),
     Target("idle-cpu", None, {"gevent": 2, "threads": 2}, at_least=False),
 )
 
@@ -195,6 +200,12 @@ def processes_table(found: Sequence[Processes]) -> str:
         [each.name, *map(spread, (each.one, each.two, each.gains, each.workers, each.gains_of_workers))]
         for each in found
     ]
+    return rows(head, body)
+
+
+def spread_table(found: Sequence[Spread]) -> str:
+    head = ["", "share of the busier worker", "at most", "s"]
+    body = [[each.name, spread(each.shares), figure(max(each.shares)), spread(each.seconds)] for each in found]
     return rows(head, body)
 
 

@@ -57,7 +57,8 @@ class Server:
 
     Args:
         name: what the tables call it.
-        start: starts it, with its log in the folder that is given; returns its process and its port.
+        start: starts it, with its log in the folder that is given, on a port that is given or, at 0, any that is free;
+            returns its process and its port.
         peer: it is another project's.
         settings: with which it runs, for the report.
         versions: of what it is made of.
@@ -67,7 +68,7 @@ class Server:
     """
 
     name: str
-    start: Callable[[Path], tuple[Process, int]]
+    start: Callable[[Path, int], tuple[Process, int]]
     peer: bool = False
     settings: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -94,13 +95,13 @@ class RunningServer:
         self._folder, self._core, self._starts = folder, core, 0
         self._start()
 
-    def _start(self) -> None:
+    def _start(self, port: int = 0) -> None:
         self._starts += 1
         folder = self._folder / str(self._starts)
         folder.mkdir(parents=True)
         with pinned(self._core):
             try:
-                self._process, self.port = self.server.start(folder)
+                self._process, self.port = self.server.start(folder, port)
             except (AssertionError, OSError) as error:
                 raise NotStarted(f"{self.server.name}: {error}") from None
 
@@ -113,6 +114,14 @@ class RunningServer:
         self.stop()
         self._start()
 
+    def renew(self) -> None:
+        """As for a new version of its program: uWSGI reloads; others are killed and started again on their port."""
+        if isinstance(self._process, Uwsgi):
+            self._process.popen.send_signal(signal.SIGHUP)
+        else:
+            _kill(self._process)
+            self._start(self.port)
+
     def stop(self) -> None:
         if self.server.peer:
             # Some peers take their time, and how they stop is not measured.
@@ -122,8 +131,8 @@ class RunningServer:
 
 
 def floor() -> Server:
-    def start(folder: Path) -> tuple[Process, int]:
-        process = Process([str(compiled("floor")), "0"], folder / "floor.log")
+    def start(folder: Path, port: int) -> tuple[Process, int]:
+        process = Process([str(compiled("floor")), str(port)], folder / "floor.log")
         process.wait_for_output("\n")
         return process, int(process.output.split()[-1])
 
@@ -150,7 +159,7 @@ def uwasp(
     """
     uwsgi = (*LOOP_OPTIONS[handler], *options)
 
-    def start(folder: Path) -> tuple[Process, int]:
+    def start(folder: Path, port: int) -> tuple[Process, int]:
         env["UWASP_HANDLER"] = handler
         env["UWASP_SPEEDUPS"] = "0" if speedups is None else "1"
         path = [] if speedups is None else [speedups]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from programs import load
 from servers import RunningServer
 
-__all__ = ["DEFAULT_SHAPES", "IDLE_CPU", "IDLE_MEMORY", "SHAPES", "Result", "Shape", "echo"]
+__all__ = ["DEFAULT_SHAPES", "IDLE_CPU", "IDLE_MEMORY", "SHAPES", "STORM", "STORM_CLIENTS", "Result", "Shape", "echo"]
 
 KIB = 1024
 FIXED_RATE = 5_000  # messages a second: what most of the servers are capable of
@@ -36,7 +36,7 @@ class Result:
 
 
 def never(server: RunningServer, duration: float) -> Result:
-    raise NotImplementedError("idle connections are measured on all servers together, by idle.py")
+    raise NotImplementedError("what takes a fresh server is measured by idle.py and storm.py")
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ def fan_out(name: str, connections: int) -> Shape:
 
 IDLE_MEMORY = Shape("idle-memory", "memory of an idle connection", "KiB", more_is_better=False)
 IDLE_CPU = Shape("idle-cpu", "processor time of idle connections", "% of a core", more_is_better=False)
+STORM_CLIENTS = 10_000
+STORM = Shape("storm", f"{STORM_CLIENTS:,} clients that come back after a reload", "s", more_is_better=False)
 SHAPES = (
     echo("1", "1 connection, 32 B", 1),
     echo("50", "50 connections, 32 B", 50),
@@ -141,6 +143,7 @@ SHAPES = (
     ),
     IDLE_MEMORY,
     IDLE_CPU,
+    STORM,
 )
 # What is raced unless told otherwise: a few minutes.
 DEFAULT_SHAPES = SHAPES[:4]

@@ -66,6 +66,37 @@ def test_a_short_run_of_groups_fills_its_tables() -> None:
     assert len(tables) == 8
 
 
+STORM = """
+import sys
+from pathlib import Path
+import shapes
+shapes.STORM_CLIENTS = 200
+from servers import floor, uwasp
+from storm import measure_spread, measure_storm
+def found(shape, server, result):
+    assert result.value > 0 and dict(result.details)["connections tried"] >= 200, result
+    print(server.name)
+measure_storm([floor(), uwasp("gevent"), uwasp("threads")], Path(sys.argv[1]) / "storm", None, 1, found)
+for spread in measure_spread(["threads"], None, Path(sys.argv[1]) / "spread", 1):
+    assert 0.5 <= spread.shares[0] <= 1.5, spread
+    print(spread.name)
+"""
+
+
+@pytest.mark.usefixtures("compiler")
+def test_clients_that_come_back_after_a_reload_are_measured(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STORM, str(tmp_path)]
+    done = subprocess.run(command, cwd=BENCH.parent, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "floor",
+        "uWASP gevent",
+        "uWASP threads",
+        "uWASP threads",
+        "uWASP threads `--thunder-lock`",
+    ]
+
+
 WRITE = """
 import sys
 from pathlib import Path
