@@ -49,6 +49,16 @@ def start_ini(started):
     return start
 
 
+def test_an_ini_has_nothing_of_the_env_file_and_that_is_said(project, tmp_path):
+    (tmp_path / "secrets").write_text("SECRET=hidden\n")
+    result = uwasp("config", "echo:application", "--for", "ini", "--env-file", tmp_path / "secrets", cwd=project)
+    assert "hidden" not in result.stdout
+    assert result.stderr == (
+        f"uwasp: the variables of {tmp_path}/secrets are not in the ini; "
+        "have what starts uWSGI read it, as the unit of --for systemd does\n"
+    )
+
+
 @pytest.mark.parametrize("handler", ["threads", "gevent"])
 def test_an_ini_serves(project, tmp_path, start_ini, handler):
     text = (project / "echo.py").read_text()

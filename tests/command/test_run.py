@@ -175,10 +175,12 @@ def test_a_folder_for_the_stats_that_cannot_be_made_is_one_line(project, tmp_pat
     assert "cannot be made: No such file or directory; name a path for the stats socket with" in result.stderr
 
 
-def test_a_path_that_is_too_long_for_the_stats_is_one_line(project):
-    result = uwasp("run", "echo:application", "--threads", 2, "--stats", "/tmp/" + 103 * "x", cwd=project)
-    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
-    assert result.stderr.endswith("is too long for a Unix socket; name a shorter path with --stats\n")
+@pytest.mark.parametrize(("option", "prefix"), [("--stats", ""), ("--bind", "unix:")])
+def test_a_path_that_is_too_long_for_a_socket_is_one_line(project, option, prefix):
+    path = "/tmp/" + 103 * "x"
+    result = uwasp("run", "echo:application", "--threads", 2, option, f"{prefix}{path}", cwd=project)
+    assert result.returncode == 1
+    assert result.stderr == f"uwasp: {path} is too long for a Unix socket; name a shorter path with {option}\n"
 
 
 def test_a_unix_socket_is_in_uwsgis_own_protocol_or_as_told_behind_two_hyphens(start_run, tmp_path):

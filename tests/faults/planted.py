@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fault import Fault
 
+TOP = "tests/command/test_top.py::"
 ANSWERS = "tests/protocol/test_handshake_answer.py::"
 
 README = [
@@ -3430,6 +3431,27 @@ TESTING = [
         "        return None if _instance_since is None else (os.getpid(), _instance_since)",
         "        return None",
         (CONNECT + "test_the_test_itself_sends_to_a_group[threads]",),
+    ),
+    Fault(
+        "a worker has no figures of its own",
+        "to those of one worker",
+        'takeover.add_to_metric(f"uwasp.worker.{takeover.worker_id()}.{name}", difference)',
+        "return",
+        (TOP + "test_json_has_the_figures_of_all_and_of_each_worker",),
+    ),
+    Fault(
+        "uwasp top ends at a reload",
+        "A worker that was replaced begins anew",
+        "            if time.monotonic() - before.at > PATIENCE:",
+        "            if before.at:",
+        (TOP + "test_it_shows_a_table_each_interval_also_after_a_reload_and_no_rate_is_negative",),
+    ),
+    Fault(
+        "the counters of Prometheus have no type",
+        "once, in the text format of Prometheus",
+        """{'gauge' if is_gauge else 'counter'}"]""",
+        """gauge"]""",
+        (TOP + "test_prometheus_gets_families_with_types_and_a_label_for_each_worker",),
     ),
     Fault(
         "a failing test has no log in its report",

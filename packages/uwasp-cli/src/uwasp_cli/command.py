@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="serve in production: become a uWSGI"))
     _add_config(commands.add_parser("config", help="write the same as a file to keep"))
     _add_check(commands.add_parser("check", help="say what is there and what will bite, and try a handshake"))
+    _add_top(commands.add_parser("top", help="show the figures of a running one, live or once"))
     return parser
 
 
@@ -101,6 +102,20 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--origin", metavar="ORIGIN", help="as from a page of that origin, such as https://example.com")
 
 
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "address",
+        nargs="?",
+        metavar="ADDRESS",
+        help="of uWSGI's stats server: a path, host:port or http://host:port; default: that of this user's `uwasp run`",
+    )
+    once = parser.add_mutually_exclusive_group()
+    once.add_argument("--json", action="store_true", help="once, as JSON")
+    once.add_argument("--prometheus", action="store_true", help="once, in Prometheus' text format")
+    parser.add_argument("--interval", type=_seconds, default=1.0, metavar="SECONDS", help="default: %(default)g")
+    parser.set_defaults(env_file=None, handler=None)
+
+
 def _add_production(parser: argparse.ArgumentParser) -> None:
     """The options of production."""
     parser.add_argument("--router", action="store_true", help="put uWSGI's HTTP router in front, for slow clients")
@@ -126,6 +141,16 @@ def _add_application(parser: argparse.ArgumentParser) -> None:
     loop.add_argument("--gevent", type=_number(1, 100_000), metavar="N", help=of_handler.format("100 greenlets"))
     parser.add_argument("--env-file", metavar="FILE", help="variables for the environment, NAME=value in each line")
     parser.add_argument("--uwsgi", metavar="PROGRAM", help="which uWSGI; default: that of this environment, or on PATH")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"seconds from 0.1 to 3600, not {text}")
+    return seconds
 
 
 def _number(least: int, most: int) -> Callable[[str], int]:

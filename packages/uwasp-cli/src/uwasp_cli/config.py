@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -118,6 +119,9 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     ini = options.ini or f"/etc/uwsgi/{name}.ini"
     print(WRITERS[options.kind](Site(name, ini, setup, used, options)), end="")
     say_what_is_left_out(left_out, setup.uwsgi)
+    if options.kind == "ini" and options.env_file:
+        remedy = "have what starts uWSGI read it, as the unit of --for systemd does"
+        print(f"uwasp: the variables of {options.env_file} are not in the ini; {remedy}", file=sys.stderr)
     return 0
 
 

@@ -18,7 +18,7 @@ from uwasp_cli.problem import Problem
 from uwasp_cli.target import Target, environment_of, find_target
 from uwasp_cli.uwsgi import Uwsgi, find_uwsgi
 
-__all__ = ["find_setup", "stats_path"]
+__all__ = ["find_setup", "own_folder", "stats_path"]
 
 LONGEST_PATH = 107  # bytes of a Unix socket's, on Linux
 
@@ -38,6 +38,9 @@ def find_setup(
     target = find_target(options.application, Path.cwd(), environment)
     uwsgi = find_uwsgi(options.uwsgi)
     where = parse_bind(options.bind or bind, options.router)
+    _look_at_length(where.path, "--bind")
+    figures = stats_path(where, options.stats if options.stats is not None else stats)
+    _look_at_length(figures, "--stats")
     name, loop = _name_and_loop(options, target, uwsgi, environment)
     given: int | None = options.gevent if loop == "gevent" else options.threads
     return Setup(
@@ -53,7 +56,7 @@ def find_setup(
         max_fd=options.max_fd or limits.descriptors(),
         buffer_size=options.buffer_size,
         harakiri=options.harakiri,
-        stats=_fitting(stats_path(where, options.stats if options.stats is not None else stats)),
+        stats=figures,
     )
 
 
@@ -82,10 +85,9 @@ def _name_and_loop(
     return found["name"], found["loop"]
 
 
-def _fitting(path: str) -> str:
+def _look_at_length(path: str, option: str) -> None:
     if len(os.fsencode(path)) > LONGEST_PATH:
-        raise Problem(f"{path} is too long for a Unix socket; name a shorter path with --stats")
-    return path
+        raise Problem(f"{path} is too long for a Unix socket; name a shorter path with {option}")
 
 
 def stats_path(bind: Bind, given: str | None) -> str:
@@ -94,10 +96,10 @@ def stats_path(bind: Bind, given: str | None) -> str:
         return given
     if bind.is_unix:
         return str(Path(bind.path).with_suffix(".stats"))
-    return str(_own_folder() / f"{bind.port}.stats")
+    return str(own_folder() / f"{bind.port}.stats")
 
 
-def _own_folder() -> Path:
+def own_folder() -> Path:
     """A folder that nobody else may look into: what a uWSGI does is nobody else's business.
 
     Raises:

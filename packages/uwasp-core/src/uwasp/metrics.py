@@ -36,7 +36,7 @@ GAUGES = ("open", "queued_in", "queued_out")
 def are_wanted() -> bool:
     """Whether the operator has registered one of those that a listener has."""
     names = (*GAUGES, "opened", "closed", "slow_members", *statistics.COUNTED)
-    return any(takeover.has_metric(f"uwasp.{name}") for name in names)
+    return any(takeover.has_metric(f"uwasp.{name}") for name in (*names, *(f"worker.1.{name}" for name in names)))
 
 
 def take_back_in_each_worker() -> None:
@@ -49,7 +49,8 @@ class Metrics:
     """Passes the figures of one listener on to those of uWSGI's metrics that the operator has registered.
 
     They are named `uwasp.` and the name in `stats`; beside them there are `uwasp.closed`, and `uwasp.closed.1000` and
-    so on for the close codes. `statistics.count_refusal` does the same for `uwasp.refused`.
+    so on for the close codes. Each may be there once more for a worker, as `uwasp.worker.1.open`.
+    `statistics.count_refusal` does the same for `uwasp.refused`.
 
     Args:
         listener: whose figures; `publish` is to be called where it polls.
@@ -85,10 +86,16 @@ class Metrics:
             for name, value in figures.items():
                 difference = value - self._published[name]
                 if difference:
-                    takeover.add_to_metric(f"uwasp.{name}", difference)
+                    _add(name, difference)
                     self._published[name] = value
                     if name in GAUGES:
                         self._account.add(name, difference)
+
+
+def _add(name: str, difference: int) -> None:
+    """To the figure of all workers, and to that of this one."""
+    takeover.add_to_metric(f"uwasp.{name}", difference)
+    takeover.add_to_metric(f"uwasp.worker.{takeover.worker_id()}.{name}", difference)
 
 
 class _Account:
@@ -115,7 +122,7 @@ class _Account:
             logger.warning("a worker that is killed will leave its gauges wrong, without account of them: %s", error)
             return
         for name, left in zip(GAUGES, self._layout.unpack_from(self._kept), strict=True):
-            takeover.add_to_metric(f"uwasp.{name}", -left)
+            _add(name, -left)
             self.add(name, -left)
 
     def _open(self, path: str) -> mmap.mmap:

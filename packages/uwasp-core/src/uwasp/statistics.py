@@ -82,10 +82,10 @@ def count_refusal(reason: str) -> None:
     """A request for a WebSocket was refused; `reason` is one of a few fixed words."""
     with _refused_lock:
         _refused[reason] += 1
-    if takeover.has_metric("uwasp.refused"):
-        takeover.add_to_metric("uwasp.refused", 1)
-    if takeover.has_metric(f"uwasp.refused.{reason}"):
-        takeover.add_to_metric(f"uwasp.refused.{reason}", 1)
+    of_this_worker = f"uwasp.worker.{takeover.worker_id()}.refused"
+    for name in ("uwasp.refused", f"uwasp.refused.{reason}", of_this_worker):
+        if takeover.has_metric(name):
+            takeover.add_to_metric(name, 1)
 
 
 def stats() -> dict[str, Any]:

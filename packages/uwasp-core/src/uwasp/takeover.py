@@ -443,6 +443,11 @@ def is_exiting() -> bool:
     return _exiting
 
 
+def worker_id() -> int:
+    """The number of this worker, from 1 on; 0 in the master, mules and spoolers, and outside uWSGI."""
+    return int(uwsgi.worker_id()) if uwsgi is not None else 0
+
+
 def worker() -> dict[str, Any]:
     """What uWSGI has in its books about this worker, one of those in `uwsgi.workers()`."""
     found: dict[str, Any] = uwsgi.workers()[uwsgi.worker_id() - 1]

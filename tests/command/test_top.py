@@ -1,0 +1,232 @@
+"""`uwasp top`: the figures of a running uWSGI, live and for scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import ExitStack
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from commands import UWASP, port_of, uwasp
+from processes import ACCEPTING, BareUwsgi, listening_socket, wait_until
+
+SAMPLE = re.compile(r'(uwasp_[a-z_]+)(?:\{([a-z]+)="([^"\\]*)"\})? (\d+)')
+
+
+@pytest.fixture
+def running(project, tmp_path, started):
+    """`uwasp run` with two workers, and its stats socket."""
+    stats = tmp_path / "stats"
+    rest = ["--", "--hook-accepting-once", f"print:{ACCEPTING.strip()}"]
+    options = ["--bind", "127.0.0.1:0", "--processes", "2", "--stats", str(stats)]
+    command = [*UWASP, "run", "echo:application", *options, *rest]
+    run = started(lambda folder: BareUwsgi(command, folder / "log", cwd=project))
+    run.wait_for_output(ACCEPTING, 2)
+    run.wait_for_output("Stats server enabled")
+    run.stats = stats
+    run.url = f"ws://127.0.0.1:{port_of(run)}"
+    return run
+
+
+def sampled(run):
+    result = uwasp("top", run.stats, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def echo(client, count=1):
+    for _ in range(count):
+        client.send("hello")
+        assert client.recv(timeout=20) == "hello"
+
+
+def test_json_has_the_figures_of_all_and_of_each_worker(running):
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(f"{running.url}/echo", proxy=None)) for _ in range(6)]
+        for client in clients:
+            echo(client, 2)
+        with pytest.raises(InvalidStatus):
+            connect(f"{running.url}/nowhere", proxy=None).__enter__()
+        wait_until(lambda: sampled(running)["total"]["messages_in"] == 12, "the figures to be told", 20)
+        found = sampled(running)
+        total, workers = found["total"], found["workers"]
+        assert (total["open"], total["opened"], total["messages_out"], total["refused"]) == (6, 6, 12, 1)
+        assert [worker["worker"] for worker in workers] == [1, 2]
+        for name in ("open", "opened", "messages_in", "messages_out", "refused"):
+            assert sum(worker[name] for worker in workers) == total[name], name
+    wait_until(lambda: sampled(running)["total"]["open"] == 0, "all to be closed", 20)
+    assert all(worker["open"] == 0 for worker in sampled(running)["workers"])
+    assert sampled(running)["total"]["closed"] == 6
+
+
+def test_a_worker_that_was_killed_has_nothing_open_in_its_place(running):
+    with connect(f"{running.url}/echo", proxy=None) as client:
+        echo(client)
+        wait_until(lambda: sampled(running)["total"]["open"] == 1, "the figures to be told", 20)
+        (mine,) = (worker for worker in sampled(running)["workers"] if worker["open"])
+        os.kill(mine["pid"], signal.SIGKILL)
+        wait_until(lambda: sampled(running)["total"]["open"] == 0, "the new worker to take it back", 20)
+    (new,) = (worker for worker in sampled(running)["workers"] if worker["worker"] == mine["worker"])
+    assert new["pid"] != mine["pid"]
+    assert new["open"] == 0
+
+
+def test_prometheus_gets_families_with_types_and_a_label_for_each_worker(running):
+    with connect(f"{running.url}/echo", proxy=None) as client:
+        echo(client, 3)
+        wait_until(lambda: sampled(running)["total"]["messages_in"] == 3, "the figures to be told", 20)
+        text = uwasp("top", running.stats, "--prometheus").stdout
+    types, found, described = {}, {}, set()
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in types
+            types[name] = kind
+        elif line.startswith("# HELP "):
+            described.add(line.split(" ")[2])
+        else:
+            name, label, value, number = SAMPLE.fullmatch(line).groups()
+            assert name in types, "samples stand below their type"
+            found[name, label, value] = int(number)
+    assert types.keys() == described == {name for name, _, _ in found}
+    assert all((kind == "counter") == name.endswith("_total") for name, kind in types.items())
+    assert types["uwasp_open"] == types["uwasp_queued_in"] == types["uwasp_backlog"] == "gauge"
+    assert {value for name, _, value in found if name == "uwasp_open"} == {"1", "2"}
+    assert sum(number for (name, *_), number in found.items() if name == "uwasp_messages_in_total") == 3
+    assert sum(number for (name, *_), number in found.items() if name == "uwasp_open") == 1
+
+
+def test_it_shows_a_table_each_interval_also_after_a_reload_and_no_rate_is_negative(running):
+    command = [*UWASP, "top", str(running.stats), "--interval", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as top:
+        lines = []
+        reading = threading.Thread(target=lambda: lines.extend(top.stdout))
+        reading.start()
+        with connect(f"{running.url}/echo", proxy=None) as client:
+            echo(client, 50)
+            wait_until(lambda: any(re.match(r" +all +1 +[1-9]", line) for line in lines), "a rate", 20)
+            running.popen.send_signal(signal.SIGHUP)
+            running.wait_for_output(ACCEPTING, 4)
+        wait_until(lambda: any(re.match(r" +all +0 ", line) for line in lines[-3:]), "the reload to be seen", 20)
+        top.send_signal(signal.SIGINT)
+        assert top.wait(20) == 130
+        reading.join()
+        assert top.stderr.read() == ""
+    assert not [line for line in lines if re.search(r" -\d", line)]
+    assert any(re.match(r" +worker +pid +status +open +in/s +out/s +waiting ", line) for line in lines)
+
+
+def test_in_a_terminal_each_table_takes_the_place_of_the_one_before(running):
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*UWASP, "top", str(running.stats), "--interval", "0.1"], stdout=theirs) as top:
+        os.close(theirs)
+        shown = b""
+        while shown.count(b"\x1b[H\x1b[J") < 3:
+            shown += os.read(ours, 4096)
+        top.send_signal(signal.SIGINT)
+        assert top.wait(20) == 130
+    os.close(ours)
+
+
+def test_who_has_seen_enough_leaves_no_complaint(running):
+    command = f"{UWASP[0]} -m uwasp_cli top {running.stats} --interval 0.1 | head -1"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert str(running.stats) in result.stdout
+    assert result.stderr == ""
+
+
+def test_it_finds_the_one_that_this_user_runs(project, tmp_path, started, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    result = uwasp("top", "--json")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "uwasp: no `uwasp run` of this user's is there; name the stats socket: uwasp top ADDRESS\n",
+    )
+    run_one(project, started, tmp_path)
+    assert json.loads(uwasp("top", "--json").stdout)["total"]["open"] == 0
+    run_one(project, started, tmp_path)
+    result = uwasp("top", "--json")
+    assert result.returncode == 1
+    assert "there are several: name one of them, uwasp top ADDRESS: " in result.stderr
+
+
+def run_one(project, started, above):
+    """`uwasp run`, with its stats socket where it is by default."""
+    with listening_socket() as free:
+        port = free.getsockname()[1]
+    bind = ["--bind", f"127.0.0.1:{port}"]
+    command = [*UWASP, "run", "echo:application", *bind, "--threads", "2", "--processes", "1"]
+    run = started(lambda folder: BareUwsgi(command, folder / "log", cwd=project))
+    run.wait_for_output("Stats server enabled")
+    assert (above / f"uwasp-stats-{os.geteuid()}" / f"{port}.stats").exists()
+
+
+def silent(tmp_path):
+    path = tmp_path / "silent"
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    return path, listening
+
+
+def test_what_is_no_stats_server_is_one_line(tmp_path):
+    path, listening = silent(tmp_path)
+    with listening:
+        refused = uwasp("top", path)
+        listening.listen()
+        answering = threading.Thread(target=answer, args=(listening, b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+        answering.start()
+        other = uwasp("top", path)
+        answering.join()
+    missing = uwasp("top", tmp_path / "nothing")
+    said = {
+        refused: f"uwasp: {path}: nobody listens there; has that uWSGI ended?\n",
+        other: f"uwasp: {path}: what answers there is not uWSGI's stats server (--stats)\n",
+        missing: f"uwasp: {tmp_path}/nothing: there is no such socket; is that uWSGI running, with --stats?\n",
+    }
+    for result, line in said.items():
+        assert (result.returncode, result.stdout, result.stderr) == (1, "", line)
+
+
+def answer(listening, data):
+    client, _ = listening.accept()
+    with client:
+        client.sendall(data)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "http"])
+def test_a_uwsgi_without_our_metrics_says_what_is_missing(project, started, serve_plain, kind):
+    address = serve_plain(http=kind == "http")
+    result = uwasp("top", address)
+    assert result.returncode == 1
+    assert "uWASP's figures are not registered among uWSGI's metrics; `uwasp run` does that" in result.stderr
+
+
+@pytest.fixture
+def serve_plain(project, started):
+    """Start a uWSGI with the stats server alone: where it is."""
+
+    def start(http):
+        with listening_socket() as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        rest = ["--stats", address, *(["--stats-http"] if http else [])]
+        command = [*UWASP, "run", "echo:application", "--bind", "127.0.0.1:0", "--stats", "", "--threads", "2"]
+        run = started(lambda folder: BareUwsgi([*command, "--", *rest], folder / "log", cwd=project))
+        run.wait_for_output("Stats server enabled")
+        return f"http://{address}" if http else address
+
+    return start
+
+
+def test_an_interval_that_cannot_be_is_one_line():
+    result = uwasp("top", "--interval", "0")
+    assert result.returncode == 2
+    assert "seconds from 0.1 to 3600, not 0" in result.stderr
