@@ -965,14 +965,14 @@ SEEING = [
     Fault(
         "the metrics stand still",
         "uWASP adds to those metrics that you register, once a second",
-        '                    takeover.add_to_metric(f"uwasp.{name}", difference)',
+        "                    _add(name, difference)",
         "                    pass",
         ("tests/uwsgi/test_stats.py::test_the_same_figures_are_in_uwsgis_metrics_where_they_are_registered[threads]",),
     ),
     Fault(
         "the gauges keep what a killed worker had",
         "the worker that uWSGI starts in its place does it",
-        '            takeover.add_to_metric(f"uwasp.{name}", -left)',
+        "            _add(name, -left)",
         "            pass",
         (
             "tests/uwsgi/test_stats.py::test_the_worker_after_one_that_was_killed_takes_back_what_that_had_open[threads-before the fork]",

@@ -324,8 +324,8 @@ def traceback_of(error):
 def test_a_failing_server_shows_its_traceback_at_the_next_call(application):
     with connect(application, "/rooms/a", user=1) as ws:
         ws.send("describe")
-        ws.send("raise")
         assert ws.receive_json()[0] == 1
+        ws.send("raise")
         with pytest.raises(ServerFailed, match="/rooms/a has raised ValueError: raised in on_message") as failed:
             ws.receive()
         shown = traceback_of(failed.value)
