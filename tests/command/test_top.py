@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -18,23 +21,34 @@ from websockets.sync.client import connect
 
 from commands import UWASP, port_of, uwasp
 from processes import ACCEPTING, BareUwsgi, listening_socket, wait_until
+from uwasp_cli.figures import OF_A_PATH, Figures
+from uwasp_cli.prometheus import exposition
 
-SAMPLE = re.compile(r'(uwasp_[a-z_]+)(?:\{([a-z]+)="([^"\\]*)"\})? (\d+)')
+SAMPLE = re.compile(r"(uwasp_[a-z_]+)(?:\{(.+)\})? (\d+)")
 
 
 @pytest.fixture
-def running(project, tmp_path, started):
-    """`uwasp run` with two workers, and its stats socket."""
-    stats = tmp_path / "stats"
-    rest = ["--", "--hook-accepting-once", f"print:{ACCEPTING.strip()}"]
-    options = ["--bind", "127.0.0.1:0", "--processes", "2", "--stats", str(stats)]
-    command = [*UWASP, "run", "echo:application", *options, *rest]
-    run = started(lambda folder: BareUwsgi(command, folder / "log", cwd=project))
-    run.wait_for_output(ACCEPTING, 2)
-    run.wait_for_output("Stats server enabled")
-    run.stats = stats
-    run.url = f"ws://127.0.0.1:{port_of(run)}"
-    return run
+def start_run(project, tmp_path, started):
+    """Start `uwasp run` with two workers, and its stats socket."""
+
+    def start():
+        stats = tmp_path / "stats"
+        rest = ["--", "--hook-accepting-once", f"print:{ACCEPTING.strip()}"]
+        options = ["--bind", "127.0.0.1:0", "--processes", "2", "--stats", str(stats)]
+        command = [*UWASP, "run", "echo:application", *options, *rest]
+        run = started(lambda folder: BareUwsgi(command, folder / "log", cwd=project))
+        run.wait_for_output(ACCEPTING, 2)
+        run.wait_for_output("Stats server enabled")
+        run.stats = stats
+        run.url = f"ws://127.0.0.1:{port_of(run)}"
+        return run
+
+    return start
+
+
+@pytest.fixture
+def running(start_run):
+    return start_run()
 
 
 def sampled(run):
@@ -49,7 +63,7 @@ def echo(client, count=1):
         assert client.recv(timeout=20) == "hello"
 
 
-def test_json_has_the_figures_of_all_and_of_each_worker(running):
+def test_json_has_the_figures_of_all_and_of_each_worker_and_path(running):
     with ExitStack() as stack:
         clients = [stack.enter_context(connect(f"{running.url}/echo", proxy=None)) for _ in range(6)]
         for client in clients:
@@ -61,11 +75,26 @@ def test_json_has_the_figures_of_all_and_of_each_worker(running):
         total, workers = found["total"], found["workers"]
         assert (total["open"], total["opened"], total["messages_out"], total["refused"]) == (6, 6, 12, 1)
         assert [worker["worker"] for worker in workers] == [1, 2]
-        for name in ("open", "opened", "messages_in", "messages_out", "refused"):
+        traffic = ("open", "opened", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_in", "queued_out")
+        for name in traffic:
             assert sum(worker[name] for worker in workers) == total[name], name
+        assert found["paths"] == {"/echo": {name: total[name] for name in traffic}}
+        assert sum(worker["refused"].get("path", 0) for worker in workers) == 1
     wait_until(lambda: sampled(running)["total"]["open"] == 0, "all to be closed", 20)
-    assert all(worker["open"] == 0 for worker in sampled(running)["workers"])
-    assert sampled(running)["total"]["closed"] == 6
+    found = sampled(running)
+    assert all(worker["open"] == 0 for worker in found["workers"])
+    assert found["total"]["closed"] == sum(worker["closed"].get("1000", 0) for worker in found["workers"]) == 6
+    running.stop()
+    assert sorted(path.name for path in running.stats.parent.glob("stats*")) == []
+
+
+def test_a_worker_that_had_no_websocket_tells_why_it_refused(running):
+    """When all are refused, by their origin for instance, is when one looks."""
+    for _ in range(8):
+        with pytest.raises(InvalidStatus):
+            connect(f"{running.url}/echo", proxy=None, origin="http://elsewhere").__enter__()
+    refused = [worker["refused"].get("origin", 0) for worker in sampled(running)["workers"]]
+    assert sum(refused) == 8
 
 
 def test_a_worker_that_was_killed_has_nothing_open_in_its_place(running):
@@ -80,10 +109,50 @@ def test_a_worker_that_was_killed_has_nothing_open_in_its_place(running):
     assert new["open"] == 0
 
 
-def test_prometheus_gets_families_with_types_and_a_label_for_each_worker(running):
+def test_a_worker_that_may_not_write_beside_the_socket_says_so_once(start_run, tmp_path):
+    (tmp_path / "stats.1.json.new").mkdir()
+    run = start_run()
+    run.wait_for_output("`uwasp top` will not see this worker's own figures: [Errno 21] Is a directory: ")
+    with connect(f"{run.url}/echo", proxy=None) as client:
+        for count in range(1, 4):  # as many seconds, in each of which it would write them down
+            echo(client)
+            wait_until(lambda count=count: sampled(run)["total"]["messages_in"] == count, "the figures to be told", 20)
+        found = sampled(run)
+        assert "open" not in found["workers"][0]
+        assert found["workers"][1].keys() > {"open", "paths"}
+        shown = first_table(run)
+    assert "What a worker and a path have is not there" in shown
+    assert re.search(r"^1 +\d+ +\w+ +- +- +- +- +- +- +-$", shown, re.MULTILINE)
+    assert run.output.count("will not see this worker's own figures") == 1
+
+
+def test_a_file_of_somebody_else_is_not_taken_for_a_workers(running):
+    with connect(f"{running.url}/echo", proxy=None) as client:
+        echo(client)
+        wait_until(lambda: sampled(running)["total"]["open"] == 1, "the figures to be told", 20)
+        for number, worker in enumerate(sampled(running)["workers"], 1):
+            path = running.stats.with_name(f"stats.{number}.json")
+            figures = json.loads(path.read_text())
+            assert figures["pid"] == worker["pid"]
+            path.write_text(json.dumps({**figures, "pid": 1}))
+        assert all("open" not in worker for worker in sampled(running)["workers"])
+
+
+def first_table(run):
+    with subprocess.Popen([*UWASP, "top", str(run.stats)], stdout=subprocess.PIPE, text=True) as top:
+        lines = [top.stdout.readline()]
+        while lines[-1].strip():
+            lines.append(top.stdout.readline())
+        top.terminate()
+    return "".join(lines)
+
+
+def test_prometheus_gets_families_with_types_of_all_and_by_worker_and_path(running):
     with connect(f"{running.url}/echo", proxy=None) as client:
         echo(client, 3)
-        wait_until(lambda: sampled(running)["total"]["messages_in"] == 3, "the figures to be told", 20)
+        with pytest.raises(InvalidStatus):
+            connect(f"{running.url}/nowhere", proxy=None).__enter__()
+        wait_until(lambda: "/echo" in sampled(running)["paths"], "the path to be told", 20)
         text = uwasp("top", running.stats, "--prometheus").stdout
     types, found, described = {}, {}, set()
     for line in text.splitlines():
@@ -94,15 +163,27 @@ def test_prometheus_gets_families_with_types_and_a_label_for_each_worker(running
         elif line.startswith("# HELP "):
             described.add(line.split(" ")[2])
         else:
-            name, label, value, number = SAMPLE.fullmatch(line).groups()
+            name, labels, number = SAMPLE.fullmatch(line).groups()
             assert name in types, "samples stand below their type"
-            found[name, label, value] = int(number)
-    assert types.keys() == described == {name for name, _, _ in found}
+            found[name, labels] = int(number)
+    assert types.keys() == described == {name for name, _ in found}
     assert all((kind == "counter") == name.endswith("_total") for name, kind in types.items())
-    assert types["uwasp_open"] == types["uwasp_queued_in"] == types["uwasp_backlog"] == "gauge"
-    assert {value for name, _, value in found if name == "uwasp_open"} == {"1", "2"}
-    assert sum(number for (name, *_), number in found.items() if name == "uwasp_messages_in_total") == 3
-    assert sum(number for (name, *_), number in found.items() if name == "uwasp_open") == 1
+    assert types["uwasp_open"] == types["uwasp_path_queued_in"] == types["uwasp_backlog"] == "gauge"
+    assert found["uwasp_messages_in_total", None] == 3
+    assert found["uwasp_open", None] == 1
+    (labels,) = (labels for name, labels in found if name == "uwasp_path_open")
+    worker = re.fullmatch(r'worker="([12])",path="/echo"', labels)[1]
+    assert found["uwasp_path_messages_in_total", labels] == 3
+    ((_, by_reason),) = (key for key in found if key[0] == "uwasp_refused_by_reason_total")
+    assert re.fullmatch(r'worker="[12]",reason="path"', by_reason)
+    assert worker in "12"
+
+
+def test_a_path_in_a_label_is_escaped_as_prometheus_asks_for():
+    of_one = dict.fromkeys(OF_A_PATH, 1)
+    workers = {1: {"paths": {'/a"b\\c': of_one}}}
+    text = exposition(Figures(0.0, {}, workers, 0, {"version": "2.0.31", "pid": 1}))
+    assert r'uwasp_path_open{worker="1",path="/a\"b\\c"} 1' in text.splitlines()
 
 
 def test_it_shows_a_table_each_interval_also_after_a_reload_and_no_rate_is_negative(running):
@@ -113,28 +194,46 @@ def test_it_shows_a_table_each_interval_also_after_a_reload_and_no_rate_is_negat
         reading.start()
         with connect(f"{running.url}/echo", proxy=None) as client:
             echo(client, 50)
-            wait_until(lambda: any(re.match(r" +all +1 +[1-9]", line) for line in lines), "a rate", 20)
+            wait_until(lambda: any(re.match(r"all +1 +[1-9]", line) for line in lines), "a rate", 20)
             running.popen.send_signal(signal.SIGHUP)
             running.wait_for_output(ACCEPTING, 4)
-        wait_until(lambda: any(re.match(r" +all +0 ", line) for line in lines[-3:]), "the reload to be seen", 20)
+        wait_until(lambda: any(re.match(r"all +0 ", line) for line in lines[-8:]), "the reload to be seen", 20)
         top.send_signal(signal.SIGINT)
         assert top.wait(20) == 130
         reading.join()
         assert top.stderr.read() == ""
     assert not [line for line in lines if re.search(r" -\d", line)]
-    assert any(re.match(r" +worker +pid +status +open +in/s +out/s +waiting ", line) for line in lines)
+    columns = r" +open +in/s +out/s +KiB/s +waiting +unread +new/s"
+    assert any(re.match(f"worker +pid +status{columns}", line) for line in lines)
+    assert any(re.match(f"path{columns}", line) for line in lines)
+    assert any(re.match(r"/echo +1 +[1-9]", line) for line in lines)
 
 
-def test_in_a_terminal_each_table_takes_the_place_of_the_one_before(running):
+@pytest.mark.parametrize("has_rich", [True, False])
+def test_in_a_terminal_each_table_takes_the_place_of_the_one_before(running, tmp_path, has_rich):
+    """With `rich` on a screen of its own, from which the terminal comes back."""
+    if has_rich:
+        pytest.importorskip("rich")
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "rich.py").write_text("raise ImportError")
+    env = {**os.environ, "TERM": "xterm", "PYTHONPATH": "" if has_rich else str(tmp_path / "without")}
     ours, theirs = pty.openpty()
-    with subprocess.Popen([*UWASP, "top", str(running.stats), "--interval", "0.1"], stdout=theirs) as top:
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    with subprocess.Popen([*UWASP, "top", str(running.stats), "--interval", "0.1"], stdout=theirs, env=env) as top:
         os.close(theirs)
         shown = b""
-        while shown.count(b"\x1b[H\x1b[J") < 3:
+        while shown.count(b"\x1b[H") < 3:
             shown += os.read(ours, 4096)
         top.send_signal(signal.SIGINT)
+        with suppress(OSError):  # the end, of a terminal
+            while part := os.read(ours, 4096):
+                shown += part
         assert top.wait(20) == 130
     os.close(ours)
+    assert (b"\x1b[?1049h" in shown, b"\x1b[?1049l" in shown) == (has_rich, has_rich)
+    for name in ("worker", "pid", "status", "open", "in/s", "out/s", "KiB/s", "waiting", "unread", "new/s"):
+        assert name.encode() in shown, name
+    assert (b"\x1b[H\x1b[J" in shown) != has_rich
 
 
 def test_who_has_seen_enough_leaves_no_complaint(running):
@@ -147,10 +246,11 @@ def test_who_has_seen_enough_leaves_no_complaint(running):
 def test_it_finds_the_one_that_this_user_runs(project, tmp_path, started, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     result = uwasp("top", "--json")
-    assert (result.returncode, result.stderr) == (
-        1,
-        "uwasp: no `uwasp run` of this user's is there; name the stats socket: uwasp top ADDRESS\n",
-    )
+    folder = tmp_path / f"uwasp-stats-{os.geteuid()}"
+    remedy = "name the socket, uwasp top ADDRESS (that of one on a Unix socket lies beside it)"
+    said = f"uwasp: no `uwasp run` of this user's has a stats socket in {folder}; {remedy}\n"
+    assert (result.returncode, result.stderr) == (1, said)
+    assert not folder.exists()
     run_one(project, started, tmp_path)
     assert json.loads(uwasp("top", "--json").stdout)["total"]["open"] == 0
     run_one(project, started, tmp_path)

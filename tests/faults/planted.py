@@ -965,14 +965,14 @@ SEEING = [
     Fault(
         "the metrics stand still",
         "uWASP adds to those metrics that you register, once a second",
-        "                    _add(name, difference)",
+        '                    takeover.add_to_metric(f"uwasp.{name}", difference)',
         "                    pass",
         ("tests/uwsgi/test_stats.py::test_the_same_figures_are_in_uwsgis_metrics_where_they_are_registered[threads]",),
     ),
     Fault(
         "the gauges keep what a killed worker had",
         "the worker that uWSGI starts in its place does it",
-        "            _add(name, -left)",
+        '            takeover.add_to_metric(f"uwasp.{name}", -left)',
         "            pass",
         (
             "tests/uwsgi/test_stats.py::test_the_worker_after_one_that_was_killed_takes_back_what_that_had_open[threads-before the fork]",
@@ -3434,10 +3434,31 @@ TESTING = [
     ),
     Fault(
         "a worker has no figures of its own",
-        "to those of one worker",
-        'takeover.add_to_metric(f"uwasp.worker.{takeover.worker_id()}.{name}", difference)',
-        "return",
-        (TOP + "test_json_has_the_figures_of_all_and_of_each_worker",),
+        "in a file that each worker writes beside the stats socket",
+        "                self._file.write()",
+        "                pass",
+        (TOP + "test_json_has_the_figures_of_all_and_of_each_worker_and_path",),
+    ),
+    Fault(
+        "the figures of a worker that has ended stay",
+        "It goes when the worker ends by itself",
+        "    takeover.at_exit(file.remove)",
+        "    _ = file.remove",
+        (TOP + "test_json_has_the_figures_of_all_and_of_each_worker_and_path",),
+    ),
+    Fault(
+        "a worker that refuses all does not tell why",
+        "how many were refused, by reason",
+        "    statistics.when_refused(file.write)",
+        "    _ = statistics.when_refused",
+        (TOP + "test_a_worker_that_had_no_websocket_tells_why_it_refused",),
+    ),
+    Fault(
+        "figures of another process are taken for a worker's",
+        "A worker that was replaced begins anew, and so do its paths, codes and reasons",
+        'return figures if figures["pid"] == pid else {}',
+        "return figures",
+        (TOP + "test_a_file_of_somebody_else_is_not_taken_for_a_workers",),
     ),
     Fault(
         "uwasp top ends at a reload",
@@ -3451,7 +3472,7 @@ TESTING = [
         "once, in the text format of Prometheus",
         """{'gauge' if is_gauge else 'counter'}"]""",
         """gauge"]""",
-        (TOP + "test_prometheus_gets_families_with_types_and_a_label_for_each_worker",),
+        (TOP + "test_prometheus_gets_families_with_types_of_all_and_by_worker_and_path",),
     ),
     Fault(
         "a failing test has no log in its report",

@@ -53,6 +53,7 @@ def test_connections_and_messages_are_counted_by_the_path_or_the_pattern_of_thei
     run()
     paths = stats()["paths"]
     one = {"open": 1, "opened": 1, "messages_in": 1, "messages_out": 1, "bytes_in": 11, "bytes_out": 7}
+    one |= {"queued_in": 0, "queued_out": 0}
     two = {**{name: 2 * figure for name, figure in one.items()}, "open": 1}
     assert paths["/figured/<name>"] == two
     assert paths["/figured"] == one

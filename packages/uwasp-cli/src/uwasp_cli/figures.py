@@ -1,21 +1,28 @@
-"""The figures of a running uWSGI, from its stats server: what uWSGI itself counts, and uWASP's among its metrics."""
+"""The figures of a running uWSGI.
+
+Its stats server tells what uWSGI itself counts, and uWASP's figures of all workers together among its metrics. What
+each worker has counted, by path too, is in a file of its own beside the stats socket.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from uwasp_cli.problem import Problem
 
-__all__ = ["OF_ALL", "OF_A_WORKER", "Figures", "metric_options", "read"]
+__all__ = ["GAUGES", "METRIC_OPTIONS", "OF_ALL", "OF_A_PATH", "Figures", "read"]
 
 GAUGES = frozenset({"open", "queued_in", "queued_out"})
-OF_A_WORKER = ("open", "opened", "refused", "messages_in", "messages_out", "queued_in")
-OF_ALL = ("open", "opened", "closed", "refused", "messages_in", "messages_out", "queued_in", "queued_out")
+OF_A_PATH = ("open", "opened", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_in", "queued_out")
+OF_ALL = (*OF_A_PATH, "closed", "refused", "slow_members")
 PREFIX = "uwasp."
 TIMEOUT = 5.0  # seconds
 MOST = 64 * 1024 * 1024  # bytes of an answer
@@ -28,7 +35,8 @@ class Figures:
     Attributes:
         at: when, in seconds of `time.monotonic()`.
         total: uWASP's figures by their names in `uwasp.stats()`; those that are registered.
-        workers: for each worker, by its number, uWSGI's `pid`, `status`, `requests`, and uWASP's figures.
+        workers: for each worker, by its number, uWSGI's `pid`, `status`, `requests`, and what is in its file: all of
+            `uwasp.stats()`.
         backlog: connections that wait to be accepted.
     """
 
@@ -39,16 +47,36 @@ class Figures:
     uwsgi: dict[str, Any] = field(repr=False)
 
     @property
+    def has_all_workers(self) -> bool:
+        """Whether the file of each worker is there."""
+        return all("paths" in worker for worker in self.workers.values())
+
+    @property
+    def paths(self) -> dict[str, dict[str, int]]:
+        """For each path, or pattern of one, its figures, of all workers that are there now."""
+        paths: dict[str, dict[str, int]] = {}
+        for worker in self.workers.values():
+            for path, of_one in worker.get("paths", {}).items():
+                figures = paths.setdefault(path, dict.fromkeys(OF_A_PATH, 0))
+                for name in OF_A_PATH:
+                    figures[name] += of_one[name]
+        return dict(sorted(paths.items()))
+
+    def counted(self, name: str) -> dict[str, int]:
+        """`closed` by code or `refused` by reason, of all workers that are there now; the most frequent first."""
+        counted: Counter[str] = Counter()
+        for worker in self.workers.values():
+            counted.update(worker.get(name, {}))
+        return dict(counted.most_common())
+
+    @property
     def as_json(self) -> dict[str, Any]:
         workers = [{"worker": number, **figures} for number, figures in self.workers.items()]
-        return {**self.uwsgi, "backlog": self.backlog, "total": self.total, "workers": workers}
+        return {**self.uwsgi, "backlog": self.backlog, "total": self.total, "paths": self.paths, "workers": workers}
 
 
-def metric_options(processes: int) -> list[str]:
-    """The values of uWSGI's option `metric` that register uWASP's figures, of all workers together and of each."""
-    names = list(OF_ALL)
-    names += [f"worker.{number}.{name}" for number in range(1, processes + 1) for name in OF_A_WORKER]
-    return [f"name={PREFIX}{name}" + (",type=gauge" if name.split(".")[-1] in GAUGES else "") for name in names]
+METRIC_OPTIONS = [f"name={PREFIX}{name}" + (",type=gauge" if name in GAUGES else "") for name in OF_ALL]
+"""The values of uWSGI's option `metric` that register uWASP's figures."""
 
 
 def read(address: str) -> Figures:
@@ -71,25 +99,25 @@ def read(address: str) -> Figures:
         raise Problem(f"{address}: {error.strerror or error}") from None
     try:
         said = json.loads(text)
-        return _figures(said)
+        return _figures(said, _unix_path(address))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Problem(f"{address}: what answers there is not uWSGI's stats server (--stats)") from None
 
 
 def _ask(address: str) -> bytes:
+    path = _unix_path(address)
     is_http = address.startswith("http://")
-    where = address.removeprefix("http://").rstrip("/") if is_http else address
-    host, colon, port = where.rpartition(":")
-    if "/" not in where and colon and port.isdigit():
-        client = socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), TIMEOUT)
-    else:
+    if path:
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(TIMEOUT)
         try:
-            client.connect(where.removeprefix("unix:"))
+            client.connect(path)
         except BaseException:
             client.close()
             raise
+    else:
+        host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
+        client = socket.create_connection((host.strip("[]") or "127.0.0.1", int(port)), TIMEOUT)
     with client:
         if is_http:
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -102,8 +130,15 @@ def _ask(address: str) -> bytes:
     return bytes(answer.partition(b"\r\n\r\n")[2] if is_http else answer)
 
 
-def _figures(said: Mapping[str, Any]) -> Figures:
-    metrics = {
+def _unix_path(address: str) -> str:
+    """The path of a Unix socket; empty for `host:port`."""
+    where = address.removeprefix("http://").rstrip("/") if address.startswith("http://") else address
+    _, colon, port = where.rpartition(":")
+    return "" if "/" not in where and colon and port.isdigit() else where.removeprefix("unix:")
+
+
+def _figures(said: Mapping[str, Any], path: str) -> Figures:
+    total = {
         name.removeprefix(PREFIX): metric["value"]
         for name, metric in said.get("metrics", {}).items()
         if name.startswith(PREFIX)
@@ -111,13 +146,21 @@ def _figures(said: Mapping[str, Any]) -> Figures:
     workers = {}
     for worker in said["workers"]:
         if worker["pid"]:
-            of_worker = f"worker.{worker['id']}."
-            workers[worker["id"]] = {
-                **{name: worker[name] for name in ("pid", "status", "requests")},
-                **{
-                    name.removeprefix(of_worker): value for name, value in metrics.items() if name.startswith(of_worker)
-                },
-            }
-    total = {name: value for name, value in metrics.items() if not name.startswith("worker.")}
+            of_uwsgi = {name: worker[name] for name in ("pid", "status", "requests")}
+            workers[worker["id"]] = {**_own_figures(path, worker["id"], worker["pid"]), **of_uwsgi}
     uwsgi = {"version": said["version"], "pid": said["pid"]}
     return Figures(time.monotonic(), total, workers, said["listen_queue"], uwsgi)
+
+
+def _own_figures(path: str, number: int, pid: int) -> dict[str, Any]:
+    """What a worker has written down beside the stats socket; nothing, if what is there is another's."""
+    if not path:
+        return {}
+    try:
+        fd = os.open(f"{path}.{number}.json", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            text = file.read(MOST) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        figures: dict[str, Any] = json.loads(text)
+        return figures if figures["pid"] == pid else {}
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is none of ours
+        return {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from uwasp_cli.bind import Bind
-from uwasp_cli.figures import metric_options
+from uwasp_cli.figures import METRIC_OPTIONS
 from uwasp_cli.uwsgi import Uwsgi
 
 __all__ = ["Option", "Setup", "arguments", "options_for", "options_of_development"]
@@ -138,7 +138,7 @@ PRODUCTION = (
         (2, 0, 22),
     ),
     Row("enable-metrics", lambda setup: bool(setup.stats), "for those that follow"),
-    Row("metric", lambda setup: metric_options(setup.processes) if setup.stats else None, "for `uwasp top`"),
+    Row("metric", lambda setup: METRIC_OPTIONS if setup.stats else None, "for `uwasp top`"),
     Row("stats", lambda setup: setup.stats or None, "what the workers do, as JSON, for who may open this socket"),
     Row("http-websockets", lambda setup: setup.has_router, "else the router forwards no frames, and clients hang"),
     Row("chmod-socket", lambda setup: setup.mode, "for a proxy that is in the group of uWSGI's user"),

@@ -99,20 +99,25 @@ def stats_path(bind: Bind, given: str | None) -> str:
     return str(own_folder() / f"{bind.port}.stats")
 
 
-def own_folder() -> Path:
+def own_folder(make: bool = True) -> Path:
     """A folder that nobody else may look into: what a uWSGI does is nobody else's business.
+
+    Args:
+        make: whether it is made, if it is not there.
 
     Raises:
         Problem: something else is there, or it cannot be made.
     """
     above = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
     folder = Path(above, f"uwasp-stats-{os.geteuid()}")
+    if not make and not folder.exists():
+        return folder
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
     except OSError as error:
         remedy = "name a path for the stats socket with --stats"
         raise Problem(f"{folder} cannot be made: {error.strerror}; {remedy}") from None
-    found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise Problem(f"{folder} is no folder of this user's alone; name a path for the stats socket with --stats")
     return folder

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from uwasp_cli.figures import GAUGES, OF_A_WORKER, OF_ALL, Figures
+from collections.abc import Mapping
+
+from uwasp_cli.figures import GAUGES, OF_A_PATH, OF_ALL, Figures
 
 __all__ = ["exposition"]
 
@@ -13,31 +15,48 @@ HELP = {
     "refused": "requests for a WebSocket that were refused",
     "messages_in": "messages from clients",
     "messages_out": "messages to clients",
+    "bytes_in": "bytes of frames from clients",
+    "bytes_out": "bytes of frames to clients",
     "queued_in": "messages that wait for their servers",
     "queued_out": "bytes that wait for clients to read",
+    "slow_members": "messages to a group for which a client was too slow",
 }
+ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
 def exposition(figures: Figures) -> str:
-    """All figures, each worker's where they are registered, else those of all together."""
+    """All figures: of all workers together, and of each by path, by close code, and by the reason of a refusal."""
     lines = []
     for name in OF_ALL:
-        by_worker = {number: of_one[name] for number, of_one in figures.workers.items() if name in of_one}
-        samples = {f'{{worker="{number}"}}': value for number, value in by_worker.items()}
-        if name not in OF_A_WORKER or not samples:
-            samples = {"": figures.total[name]} if name in figures.total else {}
-        lines += _family(name, samples, HELP[name])
-    closed = {
-        f'{{code="{name.removeprefix("closed.")}"}}': value
-        for name, value in figures.total.items()
-        if name.startswith("closed.")
-    }
-    lines += _family("closed_by_code", closed, "WebSockets that have ended, by their close code")
+        if name in figures.total:
+            lines += _family(name, {"": figures.total[name]}, HELP[name])
+    for name in OF_A_PATH:
+        samples = {
+            _labels(number, path=path): of_one[name]
+            for number, worker in figures.workers.items()
+            for path, of_one in worker.get("paths", {}).items()
+        }
+        lines += _family(f"path_{name}", samples, f"{HELP[name]}, of a path and a worker", is_gauge=name in GAUGES)
+    lines += _family("closed_by_code", _counted(figures, "closed", "code"), HELP["closed"])
+    lines += _family("refused_by_reason", _counted(figures, "refused", "reason"), HELP["refused"])
     lines += _family("backlog", {"": figures.backlog}, "connections that wait to be accepted", is_gauge=True)
     return "\n".join([*lines, ""])
 
 
-def _family(name: str, samples: dict[str, int], what: str, is_gauge: bool = False) -> list[str]:
+def _counted(figures: Figures, name: str, label: str) -> dict[str, int]:
+    return {
+        _labels(number, **{label: key}): count
+        for number, worker in figures.workers.items()
+        for key, count in worker.get(name, {}).items()
+    }
+
+
+def _labels(worker: int, **others: str) -> str:
+    labels = {"worker": str(worker), **others}
+    return "{" + ",".join(f'{name}="{value.translate(ESCAPED)}"' for name, value in labels.items()) + "}"
+
+
+def _family(name: str, samples: Mapping[str, int], what: str, is_gauge: bool = False) -> list[str]:
     if not samples:
         return []
     is_gauge = is_gauge or name in GAUGES

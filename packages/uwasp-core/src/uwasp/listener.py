@@ -168,7 +168,6 @@ class Listener:
         with self._serving_lock:
             self._serving += 1
             self._shutdown_timeout = max(self._shutdown_timeout, ws.options.shutdown_timeout)
-            self.totals.opened += 1
             self.totals.count_opened(connection.route)
         connection.attach(self, server, self._new_lock)
         self._connections[connection.fd] = connection

@@ -21,12 +21,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from uwasp import statistics, takeover
+from uwasp import figures_file, statistics, takeover
 
 if TYPE_CHECKING:
     from uwasp.listener import Listener
 
-__all__ = ["Metrics", "are_wanted", "take_back_in_each_worker"]
+__all__ = ["Metrics", "are_wanted", "begin_in_each_worker"]
 
 logger = logging.getLogger("uwasp.metrics")
 
@@ -36,21 +36,27 @@ GAUGES = ("open", "queued_in", "queued_out")
 def are_wanted() -> bool:
     """Whether the operator has registered one of those that a listener has."""
     names = (*GAUGES, "opened", "closed", "slow_members", *statistics.COUNTED)
-    return any(takeover.has_metric(f"uwasp.{name}") for name in (*names, *(f"worker.1.{name}" for name in names)))
+    return any(takeover.has_metric(f"uwasp.{name}") for name in names)
 
 
-def take_back_in_each_worker() -> None:
-    """Have each worker, as it begins, take back what the one before it has left, which was killed."""
+def begin_in_each_worker() -> None:
+    """Have each worker, as it begins, take back what the one before it has left, which was killed, and tell its own."""
     if are_wanted():
-        takeover.in_each_worker(_account_of_this_process)
+        takeover.in_each_worker(_begin)
+
+
+def _begin() -> None:
+    _account_of_this_process()
+    file = figures_file.of_this_process()
+    if file is not None:
+        file.write()
 
 
 class Metrics:
     """Passes the figures of one listener on to those of uWSGI's metrics that the operator has registered.
 
     They are named `uwasp.` and the name in `stats`; beside them there are `uwasp.closed`, and `uwasp.closed.1000` and
-    so on for the close codes. Each may be there once more for a worker, as `uwasp.worker.1.open`.
-    `statistics.count_refusal` does the same for `uwasp.refused`.
+    so on for the close codes. `statistics.count_refusal` does the same for `uwasp.refused`.
 
     Args:
         listener: whose figures; `publish` is to be called where it polls.
@@ -64,6 +70,7 @@ class Metrics:
         self._lock = new_lock()
         self._published: Counter[str] = Counter()
         self._account = _account_of_this_process()
+        self._file = figures_file.of_this_process()
         self._has_ended = False
         takeover.at_exit(self._end)
 
@@ -71,6 +78,8 @@ class Metrics:
         """Add what has changed since the last time."""
         if not self._has_ended:
             self._publish(statistics.figures_of(self._listener))
+            if self._file is not None:
+                self._file.write()
 
     def _end(self) -> None:
         """The process ends: all counts in full, and nothing that is open or queued."""
@@ -86,16 +95,10 @@ class Metrics:
             for name, value in figures.items():
                 difference = value - self._published[name]
                 if difference:
-                    _add(name, difference)
+                    takeover.add_to_metric(f"uwasp.{name}", difference)
                     self._published[name] = value
                     if name in GAUGES:
                         self._account.add(name, difference)
-
-
-def _add(name: str, difference: int) -> None:
-    """To the figure of all workers, and to that of this one."""
-    takeover.add_to_metric(f"uwasp.{name}", difference)
-    takeover.add_to_metric(f"uwasp.worker.{takeover.worker_id()}.{name}", difference)
 
 
 class _Account:
@@ -122,7 +125,7 @@ class _Account:
             logger.warning("a worker that is killed will leave its gauges wrong, without account of them: %s", error)
             return
         for name, left in zip(GAUGES, self._layout.unpack_from(self._kept), strict=True):
-            _add(name, -left)
+            takeover.add_to_metric(f"uwasp.{name}", -left)
             self.add(name, -left)
 
     def _open(self, path: str) -> mmap.mmap:

@@ -101,7 +101,7 @@ class WebSocketMiddleware:
             check()
         self.bus = set_default(bus, getattr(self.handler_class, "new_waiter", Handler.new_waiter))
         self._background = Background(self.handler_class, self.bus, self.options.shutdown_timeout)
-        metrics.take_back_in_each_worker()
+        metrics.begin_in_each_worker()
 
     def every(self, seconds: float, *, once: bool = False) -> Callable[[Function], Function]:
         """Have a function called every so many seconds in each worker: put this above it, as a decorator.
