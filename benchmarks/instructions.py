@@ -72,7 +72,7 @@ def main() -> int:
         print("valgrind counts the instructions, and is not installed (Debian: apt-get install valgrind)")
         return 1
     if options.short and not _has(against):
-        print(f"not compared: this clone's history does not reach to {against} (git fetch --unshallow)", file=sys.stderr)
+        print(f"not compared: the history here does not reach to {against} (git fetch --unshallow)", file=sys.stderr)
         return 0
     print(f"| instructions a message | now | {against} | ratio |\n|---|---|---|---|")
     too_many = False
