@@ -66,5 +66,5 @@ def test_what_clients_choose_is_not_kept_for_ever():
         name, value = f"HTTP_X_{number}", str(number) * 100
         assert WebSocket(environ(**{name: value}), "/echo").environ[name] == value
     assert len(websocket._shared) < 2000
-    assert len(websocket._shared_names) < 100
+    assert len(websocket._layouts) < 100
     assert max(map(len, websocket._shared)) < 1000

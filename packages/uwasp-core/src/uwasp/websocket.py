@@ -35,15 +35,23 @@ _UNIQUE = frozenset({"HTTP_SEC_WEBSOCKET_KEY", "REMOTE_PORT", "HTTP_COOKIE", "HT
 # Strings of environs, each by itself: most are the same for all clients, and idle connections need less memory if they
 # have them in common. Bounded, because clients choose some of them.
 _shared: dict[str, str] = {}
-_shared_names: dict[tuple[str, ...], tuple[str, ...]] = {}  # those of a whole environ
+_layouts: dict[tuple[str, ...], _Layout] = {}  # by the names of a whole environ
 _MOST_SHARED = 1024
-_MOST_SHARED_NAMES = 64
+_MOST_LAYOUTS = 64
 _LONGEST_SHARED = 256  # characters
 # uWSGI interns a dozen names for the environ of each request. If nobody keeps them they are forgotten with it, and the
 # interpreter's table of interned strings, which has not room for all that it had, is made anew every thousand requests:
 # a megabyte, in the memory of whichever thread that happens in, which keeps it.
 _interned: set[str] = set()
 _making = new_lock()  # a `dict` of what was kept
+
+
+class _Layout(NamedTuple):
+    """Which names of an environ are kept."""
+
+    names: tuple[str, ...]  # all of those that follow
+    common: tuple[str, ...]
+    unique: tuple[str, ...]
 
 
 class _Kept(NamedTuple):
@@ -64,12 +72,22 @@ def _kept(environ: dict[str, Any]) -> _Kept:
         _interned.update(name for name in environ if not name.startswith("HTTP_"))
     if len(_shared) > _MOST_SHARED:
         _shared.clear()
-    if len(_shared_names) > _MOST_SHARED_NAMES:
-        _shared_names.clear()
-    kept = [pair for pair in environ.items() if pair[0] not in _OF_THE_REQUEST]
-    names = tuple(map(shared, (name for name, _ in kept)))
-    values = tuple(shared(value) if type(value) is str and name not in _UNIQUE else value for name, value in kept)
-    return _Kept(_shared_names.setdefault(names, names), values)
+    names, common, unique = _layouts.get(tuple(environ)) or _layout_of(environ)
+    values = [
+        _shared.setdefault(value, value) if type(value) is str and len(value) <= _LONGEST_SHARED else value
+        for value in [environ[name] for name in common]
+    ]
+    return _Kept(names, (*values, *[environ[name] for name in unique]))
+
+
+def _layout_of(environ: dict[str, Any]) -> _Layout:
+    if len(_layouts) >= _MOST_LAYOUTS:
+        _layouts.clear()
+    kept = [name for name in environ if name not in _OF_THE_REQUEST]
+    common = tuple(shared(name) for name in kept if name not in _UNIQUE)
+    unique = tuple(shared(name) for name in kept if name in _UNIQUE)
+    layout = _layouts[tuple(environ)] = _Layout(common + unique, common, unique)
+    return layout
 
 
 class WebSocket:
