@@ -349,8 +349,8 @@ README = [
     Fault(
         "an environ keeps the streams of its request",
         "of the handshake's request: its WSGI environ, and its path",
-        "if pair[0] not in _OF_THE_REQUEST]",
-        "if pair[0]]",
+        "if name not in _OF_THE_REQUEST]",
+        "]",
         ("tests/protocol/test_environ.py::test_it_is_the_requests_less_its_streams",),
     ),
     Fault(
