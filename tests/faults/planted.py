@@ -533,6 +533,13 @@ BACKPRESSURE = [
         in_c=True,
     ),
     Fault(
+        "a message counts for what of it was read last",
+        "When `max_queue` messages or `max_queue_size` bytes wait for a server",
+        "self._queued += begun + size if size",
+        "self._queued += size if size",
+        ("tests/uwsgi/test_listener.py::test_a_message_that_comes_in_many_reads_counts_in_full",),
+    ),
+    Fault(
         "send never waits",
         "bytes are queued, the next `send` or `ping` waits",
         "        if self._outgoing is not None:\n            self._wait_for_room()\n        protocol = self._protocol",

@@ -592,6 +592,21 @@ def test_no_pong_follows_the_close_frame(listener, connect):
     assert received.endswith(b"\x88\x02\x03\xe8")
 
 
+def test_a_message_that_comes_in_many_reads_counts_in_full(listener, connect):
+    """As it does over a network; what of it was read last would be next to nothing."""
+    client, connection = connect("/long", Noting, max_queue_size=2**20, max_message_size=2**20)
+    client.setblocking(False)
+    message = b"\x82\xff" + (2**19).to_bytes(8, "big") + bytes(4 + 2**19)
+    data = message * 8
+    sent = 0
+    while not connection._paused:
+        assert sent < len(data), "all was read"
+        with contextlib.suppress(BlockingIOError):
+            sent += client.send(data[sent : sent + 2**12])
+        listener.poll(0)
+    assert connection.queued_messages == 2
+
+
 @pytest.mark.parametrize("limit", ["messages", "bytes"])
 def test_no_more_wait_however_often_a_slice_ends_before_the_server_has_seen_all(listener, connect, limit):
     """What is put back and what has come since are together twice the limit at most, not more with each slice."""

@@ -235,6 +235,7 @@ class Incoming(Outgoing):
         inbox = self._inbox
         if most is None and (inbox or messages):
             most = max(0, protocol.max_messages - len(inbox or ()) - len(messages or ()))
+        begun = protocol.begun
         found: list[Event] = protocol.receive(data, most)  # type: ignore[assignment]  # a list that nobody else has
         if messages:
             found = messages + found
@@ -243,8 +244,9 @@ class Incoming(Outgoing):
             protocol.replies = b""
         if found:
             self.messages_in += len(found)
-            # What was compressed can be a thousand times as large now.
-            self._queued += size if size and protocol.deflate is None else sum(map(len, found))
+            # What was compressed can be a thousand times as large now; else it is as much as was read for it, now and
+            # before.
+            self._queued += begun + size if size and protocol.deflate is None else sum(map(len, found))
             if inbox:
                 inbox += found
             else:

@@ -121,14 +121,14 @@ class _Message:
         limit: the most bytes that it may have, once decompressed.
     """
 
-    __slots__ = ("_announced", "_decoder", "_deflate", "_inflated", "_limit", "_parts", "fragments")
+    __slots__ = ("_decoder", "_deflate", "_inflated", "_limit", "_parts", "announced", "fragments")
 
     def __init__(self, opcode: int, deflate: MessageDeflate | None, limit: int) -> None:
         self._decoder = _UTF8Decoder() if opcode == Opcode.TEXT else None
         self._deflate = deflate
         self._limit = limit
         self._parts: list[str | bytes] = []
-        self._announced = 0  # bytes on the wire
+        self.announced = 0  # bytes on the wire
         self._inflated = 0  # bytes, where it is compressed
         self.fragments = 0
 
@@ -137,9 +137,9 @@ class _Message:
         that deflate cannot have made of an allowed message is refused here.
         """
         self.fragments += 1
-        self._announced += length
+        self.announced += length
         most = self._limit if self._deflate is None else self._limit + self._limit // 8 + 1024
-        if self._announced > most:
+        if self.announced > most:
             raise self._too_big()
 
     def append(self, part: bytes, last: bool) -> None:
@@ -288,6 +288,11 @@ class FrameProtocol:
         self._message: _Message | None = None
 
     # Reading
+
+    @property
+    def begun(self) -> int:
+        """Bytes of the message that is arriving, as far as the heads of its frames have told; 0 between messages."""
+        return 0 if self._message is None else self._message.announced
 
     def receive(self, data: bytes = b"", most: int | None = None) -> list[str | bytes]:
         """Read what the client sent and return the messages that it completes, in order.
