@@ -607,6 +607,27 @@ def test_a_message_that_comes_in_many_reads_counts_in_full(listener, connect):
     assert connection.queued_messages == 2
 
 
+@pytest.mark.parametrize("kind", ["ASCII", "text that is not ASCII at its end", "binary"])
+@pytest.mark.parametrize("at_once", [2**12, 10**9])
+def test_a_long_message_is_whole_however_it_comes(listener, connect, kind, at_once):
+    size = 5 * 2**20 if at_once > 2**12 else 10**6 + 1
+    message = b"".join(b"%07d\n" % number for number in range(size // 8))
+    message += {"ASCII": b"x", "binary": b"\xff"}.get(kind, "ü".encode())
+    expected = message if kind == "binary" else message.decode()
+    client, connection = connect("/long", Noting)
+    connection._protocol.max_message_size = 2**23
+    client.setblocking(False)
+    data = frame(2 if kind == "binary" else 1, message) + text("behind it")
+    sent = 0
+    while sent < len(data) or len(connection.server.seen) < 2:
+        if sent < len(data):
+            with contextlib.suppress(BlockingIOError):
+                sent += client.send(data[sent : sent + at_once])
+        work(listener)
+    assert connection.server.seen == [expected, "behind it"]
+    assert (connection.bytes_in, connection.messages_in) == (len(data), 2)
+
+
 @pytest.mark.parametrize("limit", ["messages", "bytes"])
 def test_no_more_wait_however_often_a_slice_ends_before_the_server_has_seen_all(listener, connect, limit):
     """What is put back and what has come since are together twice the limit at most, not more with each slice."""

@@ -36,7 +36,7 @@ from uwasp_asyncio.events import serve
 WEEK = 7 * 24 * 60 * 60.0
 OPTIONS = Options(ping_interval=None, send_timeout=None, close_timeout=WEEK)
 PAYLOADS = [b"", b"a", b"seven b", b"eight by", "Grüße".encode(), bytes(125), bytes(126), b"\x7f" * 1000]
-LARGE = [b"x" * 65_535, b"x" * 70_000]
+LARGE = [b"x" * 65_535, b"x" * 70_000, b"x" * 2**17, b"x" * 80_000 + "Grüße".encode(), b"x" * 70_000 + b"\xff"]
 FAULTS = [frame(3), frame(0), frame(1, b"\xff"), frame(2, b"x", rsv=0x10), frame(2, bytes(2**17 + 1)), b"\x81\x01x"]
 FAULTS += [frame(9, b"x", fin=False), frame(8, b"\x03"), b"\x82\xff" + b"\xff" * 12]
 HIDDEN = frame(9, frame(2, b"in a ping"), mask=bytes(4))

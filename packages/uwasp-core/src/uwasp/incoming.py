@@ -142,10 +142,13 @@ class Incoming(Outgoing):
             self.bytes_in += size
             self._parse_locked(data, size, sys.maxsize if hung_up else None)
 
-    def _read_on(self, messages: list[Event], data: bytes, size: int) -> None:
-        """The rest of `receive`, for the C: `messages` were read already, `data` follows; `size` is that of both."""
+    def _read_on(self, messages: list[Event], data: bytes, size: int, begun: int = 0) -> None:
+        """The rest of `receive`, for the C: `messages` were read already, `data` follows; `size` is that of both, and
+        `begun` bytes of the first had been read before.
+        """
         with self._lock:
             self.bytes_in += size
+            self._queued += begun
             self._parse_locked(data, size, messages=messages if self._protocol.state is OPEN else None)
 
     def _broken(self, error: OSError | None) -> None:

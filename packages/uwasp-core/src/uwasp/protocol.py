@@ -165,6 +165,10 @@ class _Message:
         elif part:
             self._parts.append(part)
 
+    def take_back(self, part: str | bytes) -> None:
+        """Begin with what was read elsewhere; of text all characters, and not a part of one."""
+        self._parts.append(part)
+
     def _too_big(self) -> _Violation:
         return _Violation(CloseCode.MESSAGE_TOO_BIG, f"message of more than {self._limit} bytes")
 
@@ -238,6 +242,7 @@ class FrameProtocol:
     Attributes:
         accepts: `str` or `bytes`, where all messages have to be of that type; another fails the connection with 1003,
             as soon as its first frame begins (default: `None`, either). To be set before anything is read.
+        arriving: of uwasp-speedups: a message that it reads until there is something that is not ordinary about it.
         state: how far the connection is from open to closed.
         close_code: the code of the close frame that comes first, from either side (§7.1.5), or that is due; 1005
             for the client's without a code; 1006 if the connection was lost without any. `None` while it is open.
@@ -253,6 +258,7 @@ class FrameProtocol:
         "_frame",
         "_message",
         "accepts",
+        "arriving",
         "close_code",
         "close_reason",
         "deflate",
@@ -277,6 +283,7 @@ class FrameProtocol:
         self.deflate = deflate
         self.max_messages = max_messages
         self.accepts: type | None = None
+        self.arriving: object | None = None
         self.state = OPEN
         self.close_code: int | None = None
         self.close_reason = ""
@@ -328,6 +335,21 @@ class FrameProtocol:
             messages.clear()
             self.replies = b""
         return messages
+
+    def take_back(self, first: int, come: str | bytes, mask: bytes, length: int) -> None:
+        """Go on with a message that uwasp-speedups has begun to read.
+
+        Args:
+            first: the first byte of its one frame.
+            come: what it has unmasked, of text what is ASCII.
+            mask: for what comes next.
+            length: of the payload, in bytes.
+        """
+        self._message = _Message(first & 0x0F, None, self.max_message_size)
+        self._message.announce(length)
+        self._message.take_back(come)
+        self._frame = _Frame(True, mask, length - len(come))
+        self.remaining = self._frame.remaining
 
     def _with_unread(self, data: bytes) -> tuple[bytes, int]:
         assert self.unread is not None

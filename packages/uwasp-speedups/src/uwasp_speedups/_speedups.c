@@ -40,6 +40,8 @@
 #define PREFETCH(address) (void)(address)
 #define ALWAYS_INLINE static inline
 #endif
+#define LARGEST_AT_ONCE (1 << 20) /* bytes for which there is room before they have come */
+#define LARGE_READS 4             /* times the size of other reads */
 #define COPIED 1024   /* up to this size, one copy into a frame is cheaper than two parts for the kernel */
 
 /* The attributes that are used here, and where they are in an object of their class. */
@@ -50,8 +52,8 @@
     SLOT(_slice_ends) SLOT(_told) SLOT(bytes_in) SLOT(bytes_out) SLOT(conversation) SLOT(corked_since) SLOT(fd)        \
     SLOT(messages_in) SLOT(messages_out) SLOT(server)
 #define PROTOCOL_SLOTS(SLOT)                                                                                           \
-    SLOT(_buffer) SLOT(_frame) SLOT(_message) SLOT(accepts) SLOT(deflate) SLOT(max_message_size) SLOT(max_messages)    \
-    SLOT(state) SLOT(unread)
+    SLOT(_buffer) SLOT(_frame) SLOT(_message) SLOT(accepts) SLOT(arriving) SLOT(deflate) SLOT(max_message_size)        \
+    SLOT(max_messages) SLOT(state) SLOT(unread)
 #define WEBSOCKET_SLOTS(SLOT) SLOT(_connection)
 
 #define AS_OFFSET(name) Py_ssize_t name;
@@ -82,7 +84,7 @@ static PyObject *zero, *over; /* uwasp.incoming.SLICE_IS_OVER */
 
 static PyObject *name_append, *name_broken, *name_connections, *name_consume_end, *name_cork, *name_corked, *name_cut,
     *name_failed, *name_flush_corked, *name_max_queue_size, *name_now, *name_on_message, *name_put_back, *name_read_on,
-    *name_ready, *name_send_shared, *name_tell, *name_watch_outgoing;
+    *name_ready, *name_send_shared, *name_take_back, *name_tell, *name_watch_outgoing;
 
 static void set(PyObject **slot, PyObject *value) { /* takes the reference */
     PyObject *old = *slot;
@@ -279,11 +281,13 @@ static Py_ssize_t room(PyObject *self, PyObject *protocol) {
     return most > 0 ? most : 0;
 }
 
-/* Put messages in the inbox and the connection in `ready`; Incoming._parse_locked in the ordinary case. */
-static int deliver(PyObject *self, PyObject *messages, Py_ssize_t size) {
+/* Put messages in the inbox and the connection in `ready`; Incoming._parse_locked in the ordinary case. `begun` is what
+   was read for them before. */
+static int deliver(PyObject *self, PyObject *messages, Py_ssize_t size, Py_ssize_t begun) {
     PyObject *inbox = C(_inbox), *ready;
     int failed;
-    if (add(&C(bytes_in), size) || add(&C(messages_in), PyList_GET_SIZE(messages)) || add(&C(_queued), size)) return -1;
+    if (add(&C(bytes_in), size) || add(&C(messages_in), PyList_GET_SIZE(messages)) || add(&C(_queued), begun + size))
+        return -1;
     if (inbox == Py_None) SET(C(_inbox), messages);
     else if (PyList_SetSlice(inbox, PyList_GET_SIZE(inbox), PyList_GET_SIZE(inbox), messages)) return -1;
     if (C(_busy) == Py_True) return 0;
@@ -295,14 +299,163 @@ static int deliver(PyObject *self, PyObject *messages, Py_ssize_t size) {
     return failed;
 }
 
+/* A message that comes in one frame and several reads. It is read to where it will be, and unmasked there. A protocol
+   has it as `arriving`, in a capsule; what is not ordinary about it is for the Python, which takes it back first. */
+typedef struct {
+    PyObject *message; /* bytes, or a str, of which all that has come is ASCII; not yet as long as it will be, perhaps */
+    Py_ssize_t come, length;
+    unsigned char first, mask[MASK_SIZE];
+} Arriving;
+
+static unsigned char *place_of(Arriving *arriving) {
+    return PyUnicode_Check(arriving->message) ? PyUnicode_1BYTE_DATA(arriving->message)
+                                              : (unsigned char *)PyBytes_AS_STRING(arriving->message);
+}
+
+static Py_ssize_t size_of(Arriving *arriving) {
+    return PyUnicode_Check(arriving->message) ? PyUnicode_GET_LENGTH(arriving->message) : PyBytes_GET_SIZE(arriving->message);
+}
+
+/* Unmask what has come next, or mask it again. Whether that is possible: a str is to be ASCII. */
+static int unmask_next(Arriving *arriving, const unsigned char *from, Py_ssize_t size) {
+    unsigned char mask[MASK_SIZE];
+    for (int i = 0; i < MASK_SIZE; i++) mask[i] = arriving->mask[(arriving->come + i) % MASK_SIZE];
+    return unmask(place_of(arriving) + arriving->come, from, size, mask) || PyBytes_Check(arriving->message);
+}
+
+static void forget_arriving(PyObject *capsule) {
+    Arriving *arriving = PyCapsule_GetPointer(capsule, NULL);
+    Py_XDECREF(arriving->message);
+    PyMem_Free(arriving);
+}
+
+/* Begin with a frame that has not come in full; whether it is one to be read so. -1 for an exception. */
+static int begin_arriving(PyObject *protocol, const unsigned char *frame, Py_ssize_t size, Py_ssize_t largest) {
+    const int text = frame[0] == FINAL_TEXT;
+    PyObject *capsule, *unwanted = text ? (PyObject *)&PyBytes_Type : (PyObject *)&PyUnicode_Type;
+    Arriving *arriving;
+    Py_ssize_t length = 0, room, head = 4;
+    if (size < 10 + MASK_SIZE || frame[1] < (MASK | 126) || (!text && frame[0] != FINAL_BINARY) || P(accepts) == unwanted)
+        return 0;
+    if (frame[1] == (MASK | 127)) head = 10;
+    for (int i = 2; i < head; i++) {
+        if (length >> (8 * sizeof length - 9)) return 0;
+        length = length << 8 | frame[i];
+    }
+    if (length > largest || length <= size - head - MASK_SIZE) return 0;
+    arriving = PyMem_Malloc(sizeof *arriving);
+    if (arriving == NULL) return PyErr_NoMemory(), -1;
+    room = length < LARGEST_AT_ONCE ? length : LARGEST_AT_ONCE;
+    arriving->message = text ? PyUnicode_New(room, 127) : PyBytes_FromStringAndSize(NULL, room);
+    arriving->come = 0;
+    arriving->length = length;
+    arriving->first = frame[0];
+    memcpy(arriving->mask, frame + head, MASK_SIZE);
+    capsule = arriving->message ? PyCapsule_New(arriving, NULL, forget_arriving) : NULL;
+    if (capsule == NULL) {
+        Py_XDECREF(arriving->message);
+        PyMem_Free(arriving);
+        return -1;
+    }
+    if (!unmask_next(arriving, frame + head + MASK_SIZE, size - head - MASK_SIZE)) {
+        Py_DECREF(capsule);
+        return 0;
+    }
+    arriving->come = size - head - MASK_SIZE;
+    set(&P(arriving), capsule);
+    return 1;
+}
+
+/* Have the Python go on with what is arriving. */
+static int give_back(PyObject *protocol) {
+    PyObject *capsule = P(arriving), *mask, *come, *first, *length, *arguments[5];
+    unsigned char turned[MASK_SIZE];
+    Arriving *arriving;
+    int failed = -1;
+    if (capsule == NULL || !PyCapsule_CheckExact(capsule)) return 0;
+    arriving = PyCapsule_GetPointer(capsule, NULL);
+    for (int i = 0; i < MASK_SIZE; i++) turned[i] = arriving->mask[(arriving->come + i) % MASK_SIZE];
+    come = arriving->first == FINAL_TEXT ? PyUnicode_DecodeASCII((char *)place_of(arriving), arriving->come, NULL)
+                                         : PyBytes_FromStringAndSize((char *)place_of(arriving), arriving->come);
+    mask = PyBytes_FromStringAndSize((char *)turned, MASK_SIZE);
+    first = PyLong_FromLong(arriving->first);
+    length = PyLong_FromSsize_t(arriving->length);
+    if (come != NULL && mask != NULL && first != NULL && length != NULL) {
+        arguments[0] = protocol, arguments[1] = first, arguments[2] = come, arguments[3] = mask, arguments[4] = length;
+        SET(P(arriving), Py_None); /* frees it */
+        failed = discard(PyObject_VectorcallMethod(name_take_back, arguments, 5, NULL));
+    }
+    Py_XDECREF(come);
+    Py_XDECREF(mask);
+    Py_XDECREF(first);
+    Py_XDECREF(length);
+    return failed;
+}
+
+/* For a read that brought nothing: `size` is not above 0. */
+static PyObject *nothing_read(PyObject *self, Py_ssize_t size) {
+    PyObject *error, *result;
+    if (size < 0) PyErr_SetFromErrno(PyExc_OSError); /* of which BlockingIOError and InterruptedError are */
+    error = size < 0 ? raised() : Py_NewRef(Py_None);
+    if (PyErr_GivenExceptionMatches(error, PyExc_BlockingIOError) ||
+        PyErr_GivenExceptionMatches(error, PyExc_InterruptedError))
+        result = Py_NewRef(Py_None);
+    else
+        result = PyObject_CallMethodOneArg(self, name_broken, error);
+    Py_DECREF(error);
+    return result;
+}
+
+/* Have room for so many bytes more of a message that is arriving. */
+static int make_room(Arriving *arriving, Py_ssize_t wanted) {
+    Py_ssize_t room = size_of(arriving);
+    if (room - arriving->come >= wanted) return 0;
+    room = arriving->length - room < room ? arriving->length : 2 * room; /* no less than a read brings */
+    return PyUnicode_Check(arriving->message) ? PyUnicode_Resize(&arriving->message, room)
+                                              : _PyBytes_Resize(&arriving->message, room);
+}
+
+/* Read what comes next of a message that is arriving, and what follows it to `read_buffer`: as much as the Python reads.
+   What recv returns, or -2 for an exception. */
+static Py_ssize_t read_next(Arriving *arriving, int fd) {
+    Py_ssize_t left = arriving->length - arriving->come, most = left > read_size ? LARGE_READS * read_size : read_size;
+    struct iovec parts[2] = {{NULL, left < most ? left : most}, {read_buffer, 0}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    if (left < most) parts[1].iov_len = most - left < read_size ? most - left : read_size;
+    if (make_room(arriving, parts[0].iov_len)) return -2;
+    parts[0].iov_base = place_of(arriving) + arriving->come;
+    return recvmsg(fd, &message, MSG_DONTWAIT);
+}
+
+/* Have the Python go on with a message that is arriving, and with what was read next. */
+static PyObject *read_on(PyObject *self, PyObject *protocol, Arriving *arriving, PyObject *messages, Py_ssize_t size) {
+    Py_ssize_t left = arriving->length - arriving->come, own = size < left ? size : left;
+    PyObject *arguments[4] = {self, messages, PyBytes_FromStringAndSize(NULL, size), PyLong_FromSsize_t(size)};
+    PyObject *result = NULL;
+    if (arguments[2] != NULL) {
+        memcpy(PyBytes_AS_STRING(arguments[2]), place_of(arriving) + arriving->come, own);
+        memcpy(PyBytes_AS_STRING(arguments[2]) + own, read_buffer, size - own);
+    }
+    if (arguments[2] != NULL && arguments[3] != NULL && give_back(protocol) == 0)
+        result = PyObject_VectorcallMethod(name_read_on, arguments, 4, NULL);
+    Py_XDECREF(arguments[2]);
+    Py_XDECREF(arguments[3]);
+    return result;
+}
+
 static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     PyObject *protocol = C(_protocol), *messages, *now, *result = NULL;
-    Py_ssize_t size, position = 0, largest, most;
-    int fd;
-    if (count || names || protocol == NULL || Py_TYPE(protocol) != protocol_type || P(state) != open_state ||
-        P(unread) != Py_None || P(deflate) != Py_None || P(_frame) != Py_None || P(_message) != Py_None ||
-        !PyBytes_CheckExact(P(_buffer)) || PyBytes_GET_SIZE(P(_buffer)) || C(_listener) == NULL || read_buffer_is_used)
+    Py_ssize_t size, total, begun = 0, position = 0, largest, most; /* `total` bytes were read, `size` of them for here */
+    Arriving *arriving = NULL;
+    int fd, began = 0;
+    if (protocol == NULL || Py_TYPE(protocol) != protocol_type)
         return in_python(slow_receive, self, args, count, names);
+    if (count || names || P(state) != open_state || P(unread) != Py_None || P(deflate) != Py_None ||
+        P(_frame) != Py_None || P(_message) != Py_None || !PyBytes_CheckExact(P(_buffer)) ||
+        PyBytes_GET_SIZE(P(_buffer)) || C(_listener) == NULL || read_buffer_is_used) {
+        if (give_back(protocol)) return NULL;
+        return in_python(slow_receive, self, args, count, names);
+    }
     fd = PyLong_AsInt(C(fd));
     largest = PyLong_AsSsize_t(P(max_message_size));
     if (PyErr_Occurred()) return NULL;
@@ -313,42 +466,68 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
         return NULL;
     }
     most = room(self, protocol);
-    if (read_buffer_is_used || most == 0) {
+    if (read_buffer_is_used || most == 0 || (P(arriving) != Py_None && (P(state) != open_state || !lock_is_free(self)))) {
         Py_DECREF(messages);
         Py_DECREF(now);
+        if (give_back(protocol)) return NULL;
         return in_python(slow_receive, self, args, count, names);
     }
-    size = recv(fd, read_buffer, read_size, MSG_DONTWAIT);
-    if (size <= 0) {
-        PyObject *error;
-        if (size < 0) PyErr_SetFromErrno(PyExc_OSError); /* of which BlockingIOError and InterruptedError are */
-        error = size < 0 ? raised() : Py_NewRef(Py_None);
+    if (P(arriving) == Py_None) {
+        size = total = recv(fd, read_buffer, read_size, MSG_DONTWAIT);
+    } else {
+        arriving = PyCapsule_GetPointer(P(arriving), NULL);
+        total = read_next(arriving, fd);
+        size = total - (arriving->length - arriving->come); /* what follows it */
+    }
+    if (total <= 0) {
         Py_DECREF(messages);
         Py_DECREF(now);
-        if (PyErr_GivenExceptionMatches(error, PyExc_BlockingIOError) ||
-            PyErr_GivenExceptionMatches(error, PyExc_InterruptedError))
-            result = Py_NewRef(Py_None);
-        else
-            result = PyObject_CallMethodOneArg(self, name_broken, error);
-        Py_DECREF(error);
-        return result;
+        return total == -2 ? NULL : nothing_read(self, total);
+    }
+    set(&C(_heard), now);
+    if (arriving != NULL) {
+        const Py_ssize_t own = size < 0 ? total : total - size;
+        if (!unmask_next(arriving, place_of(arriving) + arriving->come, own)) {
+            unmask_next(arriving, place_of(arriving) + arriving->come, own); /* as it was */
+            result = read_on(self, protocol, arriving, messages, total);
+            Py_DECREF(messages);
+            return result;
+        }
+        arriving->come += own;
+        if (size < 0) { /* there is more to come */
+            Py_DECREF(messages);
+            if (add(&C(bytes_in), total)) return NULL;
+            Py_RETURN_NONE;
+        }
+        if (PyList_Append(messages, arriving->message)) {
+            Py_DECREF(messages);
+            return NULL;
+        }
+        begun = arriving->length;
+        SET(P(arriving), Py_None); /* frees it */
     }
     read_buffer_is_used = 1;
-    set(&C(_heard), now);
     if (take((const unsigned char *)read_buffer, &position, size, largest, most, messages, P(accepts)))
         PyErr_Clear(); /* to fail again */
-    if (position == size && lock_is_free(self) && P(state) == open_state &&
-        PyList_GET_SIZE(messages) <= room(self, protocol)) {
+    if (lock_is_free(self) && P(state) == open_state && PyList_GET_SIZE(messages) <= room(self, protocol)) {
+        if (position < size && PyList_GET_SIZE(messages) < most)
+            began = begin_arriving(protocol, (const unsigned char *)read_buffer + position, size - position, largest);
+        if (began < 0) PyErr_Clear(); /* as above */
+        began = position == size || began > 0;
+    }
+    if (began) {
         read_buffer_is_used = 0;
-        if (deliver(self, messages, size) == 0) result = Py_NewRef(Py_None);
+        if (PyList_GET_SIZE(messages) == 0 ? add(&C(bytes_in), total) : deliver(self, messages, total, begun)) result = NULL;
+        else result = Py_NewRef(Py_None);
     } else {
-        PyObject *arguments[4] = {self, messages, PyBytes_FromStringAndSize(read_buffer + position, size - position),
-                                  PyLong_FromSsize_t(size)};
+        PyObject *arguments[5] = {self, messages, PyBytes_FromStringAndSize(read_buffer + position, size - position),
+                                  PyLong_FromSsize_t(total), PyLong_FromSsize_t(begun)};
         read_buffer_is_used = 0;
-        if (arguments[2] != NULL && arguments[3] != NULL)
-            result = PyObject_VectorcallMethod(name_read_on, arguments, 4, NULL);
+        if (arguments[2] != NULL && arguments[3] != NULL && arguments[4] != NULL)
+            result = PyObject_VectorcallMethod(name_read_on, arguments, 5, NULL);
         Py_XDECREF(arguments[2]);
         Py_XDECREF(arguments[3]);
+        Py_XDECREF(arguments[4]);
     }
     Py_DECREF(messages);
     return result;
@@ -892,6 +1071,7 @@ PyMODINIT_FUNC PyInit__speedups(void) {
         {&name_read_on, "_read_on"},
         {&name_ready, "ready"},
         {&name_send_shared, "send_shared"},
+        {&name_take_back, "take_back"},
         {&name_tell, "tell"},
         {&name_watch_outgoing, "_watch_outgoing"},
     };
