@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import signal
 import sys
 import threading
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from websockets.server import ServerProtocol
+from websockets.sync.client import unix_connect
 
 from commands import is_alive, uwasp
-from processes import LOOP_OPTIONS, debian_uwsgi, listening_socket, not_installed, wait_until
+from processes import LOOP_OPTIONS, BareUwsgi, debian_uwsgi, listening_socket, not_installed, uwsgi_program, wait_until
 from test_dev import FLASK
+from uwasp_cli.figures import read
 
 SITE = """
 from functools import partial
@@ -255,3 +260,109 @@ def test_nobody_there_and_no_url_are_explained():
         port = free.getsockname()[1]
     assert "Connection refused" in check("--url", f"ws://127.0.0.1:{port}/", code=1)
     assert "expected ws://host/path or wss://host/path" in check("--url", "example.com/echo", code=1)
+
+
+RUNNING = """
+[uwsgi]
+master = true
+vacuum = true
+{loop}
+processes = 2
+place = {folder}
+socket = %(place)/uwsgi.sock
+http-socket = %(place)/http.sock
+stats = %(place)/stats
+pidfile = %(place)/pid
+pidfile2 = %(place)/pid2
+logto = %(place)/log
+master-fifo = %(place)/fifo
+daemonize = %(place)/daemon
+exec-pre-app = touch %(place)/hook
+exec-as-user-atexit = touch %(place)/atexit
+attach-daemon = touch %(place)/attached
+module = echo:application
+pythonpath = {project}
+binary-path = {python}
+listen = 1024
+"""
+"""What a service has that runs, and more; `daemonize` and the hooks are for the check alone."""
+
+
+def state_of(folder) -> dict[str, object]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("loop", ["threads = 2", "gevent = 10"], ids=["threads", "gevent"])
+@pytest.mark.parametrize("program", ["pyuwsgi", "debian"])
+def test_a_service_that_runs_is_not_touched_by_a_check_of_its_ini(project, tmp_path, started, loop, program):
+    path = uwsgi_program() if program == "pyuwsgi" else debian_uwsgi("python3", "gevent_python3")
+    if "gevent" in loop:
+        text = (project / "echo.py").read_text()
+        (project / "echo.py").write_text(text.replace('"threads"', '"gevent"'))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    python = Path(sys.executable).with_name("python3")
+    whole = RUNNING.format(loop=loop, folder=folder, project=project, python=python)
+    if program == "debian":
+        plugins = ["python3", "gevent_python3"][: 1 + ("gevent" in loop)]
+        own = "".join(f"plugin = {plugin}\n" for plugin in plugins)
+        whole = whole.replace("[uwsgi]\n", f"[uwsgi]\n{own}virtualenv = {sys.prefix}\n")
+    (tmp_path / "site.ini").write_text(whole)
+    calm = re.sub(r"^(daemonize|logto|exec|attach).*\n", "", whole, flags=re.MULTILINE)
+    (tmp_path / "running.ini").write_text(calm)
+
+    running = started(lambda log: BareUwsgi([str(path), "--ini", str(tmp_path / "running.ini")], log / "log"))
+    running.wait_for_output("spawned uWSGI worker 2")
+    wait_until((folder / "stats").exists, "the stats socket")
+    before = state_of(folder)
+    command = ["--uwsgi", path, "--", "--ini", tmp_path / "site.ini"]
+    said = uwasp("check", "echo:application", *command, cwd=project)
+    assert said.stderr == ""
+    assert "  path: /echo echo.Echo\n" in said.stdout
+    assert "in its loop for " + loop.partition(" ")[0] in said.stdout
+    assert "backlog: 1024 connections" in said.stdout
+    assert state_of(folder) == before
+    with unix_connect(str(folder / "http.sock"), uri="ws://localhost/echo") as client:
+        client.send("hello")
+        assert client.recv(timeout=20) == "hello"
+    assert read(str(folder / "stats")).uwsgi["pid"] == running.popen.pid
+
+
+def test_variables_that_are_options_to_uwsgi_bind_nothing_and_are_looked_at(project, tmp_path):
+    env = {**os.environ, "UWSGI_HTTP_SOCKET": f"{tmp_path}/bound", "UWSGI_PIDFILE": f"{tmp_path}/pid"}
+    for rest in ([], ["--", "--master", "--listen", "50"]):
+        uwasp("check", "echo:application", *rest, cwd=project, env={**env, "UWSGI_IDLE": "60"})
+        assert not (tmp_path / "bound").exists()
+        assert not (tmp_path / "pid").exists()
+    said = uwasp("check", "echo:application", *rest, cwd=project, env={**env, "UWSGI_IDLE": "60"}).stdout
+    assert "uWSGI's --idle counts requests" in said
+
+
+def test_the_application_finds_in_uwsgis_options_what_is_left_undone(project, tmp_path):
+    with (project / "echo.py").open("a") as file:
+        file.write("import uwsgi\nopen('opt', 'w').write(repr(uwsgi.opt))\n")
+    lines = ["[uwsgi]", "mine = 100%%", "for = a b", "socket = /nowhere/%(_)", "endfor =", "master = true", ""]
+    (tmp_path / "site.ini").write_text("\n".join(lines))
+    check("echo:application", "--", "--ini", tmp_path / "site.ini", code=1, cwd=project)
+    opt = ast.literal_eval((project / "opt").read_text())
+    assert opt["mine"] == b"100%"
+    assert opt["socket"] == b"/nowhere/b"  # as uWSGI itself has it
+
+
+def test_a_socket_whose_folder_is_missing_is_named(project, tmp_path):
+    sockets = [f"{tmp_path}/nowhere/uwsgi.sock", f"{tmp_path}/gone/stats", "/run/of-nobody-at-all/uwsgi.sock"]
+    lines = "socket = {}\nstats = {}\nhttp-socket = {}\n".format(*sockets)
+    (tmp_path / "site.ini").write_text(f"[uwsgi]\nmaster = true\nthreads = 2\n{lines}")
+    said = check("echo:application", "--", "--ini", tmp_path / "site.ini", code=1, cwd=project)
+    assert f"! socket = {sockets[0]}: there is no folder {tmp_path}/nowhere, and without it uWSGI" in said
+    assert f"! stats = {sockets[1]}: there is no folder {tmp_path}/gone, " in said
+    assert f"  http-socket: {sockets[2]}, in a folder to be made at a start; RuntimeDirectory= in a unit" in said
+    assert "! http-socket" not in said
+
+
+@pytest.mark.parametrize("option", [["--ini", "nothing.ini"], ["--no-such-option"]])
+def test_options_that_uwsgi_does_not_take_are_told_with_its_words(project, option):
+    result = uwasp("check", "echo:application", "--", *option, cwd=project)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"does not take {' '.join(option)}, and said:\n" in result.stderr
+    assert option[-1].strip("-") in result.stderr.partition("said:")[2]

@@ -3477,6 +3477,7 @@ TESTING = [
 ]
 
 DEV_TESTS = "tests/command/test_dev.py::"
+CHECK_TESTS = "tests/command/test_check.py::"
 
 COMMAND = [
     Fault(
@@ -3586,6 +3587,42 @@ COMMAND = [
         "os.killpg(process.pid, signal.SIGKILL)\n            process.wait()",
         "process.kill()\n            process.wait()",
         ("tests/command/test_check.py::test_nothing_is_left_of_what_the_application_starts_while_it_is_looked_at",),
+    ),
+    Fault(
+        "a check of an ini takes the sockets of a service that runs",
+        "Nothing listens at its addresses, writes its logs and files, or starts its hooks and daemons",
+        "    return name in DONE and not",
+        '    return (name in DONE or name == "http-socket") and not',
+        (CHECK_TESTS + "test_a_service_that_runs_is_not_touched_by_a_check_of_its_ini[pyuwsgi-threads]",),
+        short=True,
+    ),
+    Fault(
+        "a check removes the files of a service that runs",
+        "nothing is removed",
+        'PRINTING = ("--hook-asap=call:show_config", "--hook-asap=callint:_exit 0")',
+        'PRINTING = ("--hook-asap=call:show_config", "--hook-asap=callint:exit 0")',
+        (CHECK_TESTS + "test_a_service_that_runs_is_not_touched_by_a_check_of_its_ini[pyuwsgi-threads]",),
+    ),
+    Fault(
+        "the application does not find what is left undone",
+        "The application finds all of it in `uwsgi.opt`",
+        '    import_module("uwsgi").opt.update(told)\n',
+        "",
+        (CHECK_TESTS + "test_the_application_finds_in_uwsgis_options_what_is_left_undone",),
+    ),
+    Fault(
+        "a socket in a folder that is missing is not seen",
+        "a socket, that of the stats among them, in a folder that is not there",
+        'STATS = ("stats", "stats-server")',
+        "STATS = ()",
+        (CHECK_TESTS + "test_a_socket_whose_folder_is_missing_is_named",),
+    ),
+    Fault(
+        "the stats socket is in /run wherever the other is",
+        "the stats socket is beside it",
+        "stats if options.stats is None and not where.is_unix else options.stats",
+        "stats if options.stats is None else options.stats",
+        ("tests/command/test_config.py::test_the_stats_socket_of_an_ini_is_beside_its_socket",),
     ),
 ]
 

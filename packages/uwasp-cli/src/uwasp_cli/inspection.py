@@ -14,7 +14,7 @@ from dataclasses import fields
 from typing import Any
 
 from uwasp_cli import loading
-from uwasp_cli.inside import answer, describe_failure, ordered
+from uwasp_cli.inside import answer, describe_failure, ordered, tell_options
 
 __all__: list[str] = []
 
@@ -34,6 +34,7 @@ def inspect() -> dict[str, Any]:
     """What there is."""
     heard = Heard()
     logging.getLogger("uwasp").addHandler(heard)
+    tell_options()
     loaded = loading.load(_target)
     import uwasp
     from uwasp import takeover
