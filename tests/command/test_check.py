@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from websockets.frames import Opcode
 from websockets.server import ServerProtocol
 from websockets.sync.client import unix_connect
 
@@ -240,6 +241,97 @@ def test_a_server_that_closes_at_once_is_told_of():
         said = check("--url", "ws://127.0.0.1:{1}/".format(*listening.getsockname()), code=1)
         thread.join(20)
     assert "/ does not open: it was opened, and closed at once with 4000 'not today'" in said
+
+
+def close_after_a_pong(listening, code):
+    """Answer a handshake and a ping, say something, and close when the ping has been answered for a while."""
+    connection, _ = listening.accept()
+    with connection:
+        protocol = ServerProtocol()
+        protocol.receive_data(connection.recv(2**16))
+        (request,) = protocol.events_received()
+        protocol.send_response(protocol.accept(request))
+        connection.sendall(b"".join(protocol.data_to_send()))
+        while not any(frame.opcode is Opcode.PING for frame in protocol.events_received()):
+            protocol.receive_data(connection.recv(2**16))
+        protocol.send_text(b"good morning")
+        connection.sendall(b"".join(protocol.data_to_send()))
+        with suppress(TimeoutError):  # nothing comes: the client listens
+            connection.settimeout(0.1)
+            connection.recv(2**16)
+        connection.settimeout(None)
+        protocol.send_close(code, "")
+        connection.sendall(b"".join(protocol.data_to_send()))
+        while connection.recv(2**16):
+            pass
+
+
+@pytest.mark.parametrize("code", [1011, 1000])
+def test_a_server_that_closes_after_the_answer_to_a_ping_is_told_of_unless_all_is_well(code):
+    with listening_socket() as listening:
+        thread = threading.Thread(target=close_after_a_pong, args=[listening, code], daemon=True)
+        thread.start()
+        said = check("--url", "ws://127.0.0.1:{1}/".format(*listening.getsockname()), code=int(code != 1000))
+        thread.join(20)
+    if code == 1011:
+        assert "it was opened, and closed at once with 1011 '': an exception in the server, as in its on_open" in said
+
+
+FAULTY = """
+import uwasp
+
+
+class Opens(uwasp.Server):
+    def on_open(self):
+        raise ValueError("not like this")
+
+    def on_message(self, message):
+        pass
+
+
+class Begins(uwasp.Server):
+    def __init__(self, ws):
+        raise ValueError("nor like this")
+
+    def on_message(self, message):
+        pass
+
+
+application = uwasp.WebSocketMiddleware(print, "threads", [("/opens", Opens), ("/begins", Begins)])
+"""
+
+
+@pytest.fixture
+def faulty(start_uwsgi, project):
+    (project / "faulty.py").write_text(FAULTY)
+    return start_uwsgi(project / "faulty.py", *LOOP_OPTIONS["threads"])
+
+
+def test_a_server_that_fails_when_it_is_opened_is_told_of(faulty):
+    for _ in range(5):  # at times before the ping, at times after its answer
+        said = check("--url", f"{faulty.url}/opens", code=1)
+        assert "closed at once with 1011 'internal error': an exception in the server, as in its on_open: see" in said
+
+
+def test_a_server_that_fails_when_it_is_made_is_told_of(faulty):
+    said = check("--url", f"{faulty.url}/begins", code=1)
+    assert "does not open: the server closed the connection without an answer: an exception in the server's " in said
+
+
+def test_what_does_not_speak_http_is_told_of():
+    with listening_socket() as listening:
+        thread = threading.Thread(target=answer_otherwise, args=[listening], daemon=True)
+        thread.start()
+        said = check("--url", "ws://127.0.0.1:{1}/".format(*listening.getsockname()), code=1)
+        thread.join(20)
+    assert "does not open: what answers there does not speak HTTP" in said
+
+
+def answer_otherwise(listening):
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(2**16)
+        connection.sendall(b"220 mail.example.org\r\n\r\n")
 
 
 def test_a_page_in_the_place_of_a_websocket_is_explained(start_uwsgi, project):
