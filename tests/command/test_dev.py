@@ -204,12 +204,32 @@ def test_an_address_of_another_machine_is_one_line(project):
         ("x = = 1", "echo", "echo.py, line 1: SyntaxError: invalid syntax"),
         ("import uwasp\nuwasp.WebSocketMiddleware(print, 'eventlet')", "echo", "no handler named 'eventlet' is inst"),
         ("", "echo", "echo has no application or app, no single Flask application, and no create_app or make_app"),
+        ("def create_app(debug=False): pass", "echo:create_app", "create_app is a function that makes an application"),
+        ("def app(scope, receive, send): pass", "echo:app", "echo:app is no WSGI application: it takes (scope, "),
+        ("PAGE = 1000 * 'x'", "echo:PAGE", f"echo:PAGE is no WSGI application, but '{59 * 'x'}...\n"),
         ("", "echo:app lication", "echo:app lication: after the colon stands the name of a callable"),
     ],
 )
 def test_an_application_that_cannot_be_loaded_is_one_line(project, code, named, said):
     (project / "echo.py").write_text(code)
-    assert one_line(uwasp("dev", named, "--port", 0, cwd=project)).startswith(f"uwasp: {said}")
+    assert f"{one_line(uwasp('dev', named, '--port', 0, cwd=project))}\n".startswith(f"uwasp: {said}")
+
+
+@pytest.mark.parametrize("command", [["check"], ["run"], ["dev", "--port", "0"]], ids=["check", "run", "dev"])
+def test_a_factory_in_the_place_of_an_application_is_told_how_to_be_named(project, command):
+    (project / "echo.py").write_text("def create_app():\n    pass\n")
+    assert one_line(uwasp(*command, "echo:create_app", cwd=project)).endswith(": write echo:create_app()")
+
+
+@pytest.mark.parametrize("arguments", ["environ, start_response", "environ, start, more=None", "*args", "*a, **k"])
+def test_a_function_that_can_be_an_application_is_taken_for_one(project, arguments):
+    around = "def around(function):\n    return lambda *args: function(*args)\n"
+    code = f"def app({arguments}):\n    return [b'plain']\n"
+    (project / "echo.py").write_text(f"{around}{code}application = around(app)\n")
+    for name in ("app", "application"):
+        check = uwasp("check", f"echo:{name}", cwd=project)
+        assert check.stderr == ""
+        assert check.stdout.startswith(f"echo:{name} loads under uWSGI")
 
 
 def test_a_line_of_a_file_of_variables_that_is_none_is_named(project):

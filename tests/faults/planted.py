@@ -3524,6 +3524,13 @@ COMMAND = [
         (DEV_TESTS + "test_a_middleware_around_an_application_of_flask_goes_first",),
     ),
     Fault(
+        "a function that makes an application is taken for one",
+        "A function that makes one and stands without `()` is told from an application by its arguments",
+        "    if inspect.isfunction(found):",
+        "    if found is None:",
+        (DEV_TESTS + "test_a_factory_in_the_place_of_an_application_is_told_how_to_be_named[check]",),
+    ),
+    Fault(
         "uwasp run stays beside uWSGI",
         "It finds out what it needs, and becomes uWSGI: the same process",
         "        os.execve(command[0], command, dict(environment))\n",
