@@ -101,8 +101,15 @@ README = [
     Fault(
         "an upgrade outside uWSGI is let through",
         "such requests get 501",
-        'return "this application does not run under uWSGI, whose connections uWASP takes over"',
-        "return None",
+        "    if uwsgi is None:\n        return (\n",
+        "    if uwsgi is None:\n        return None and (\n",
+        ("tests/packaging/test_outside_uwsgi.py::test_an_upgrade_gets_501_with_the_reason",),
+    ),
+    Fault(
+        "the 501 does not say how to start it",
+        "The body says which, and how to start it: by `uwasp dev`",
+        "start it by `uwasp dev`, \"\n            \"of uwasp-cli, or by uwsgi",
+        "start it by \"\n            \"uwsgi",
         ("tests/packaging/test_outside_uwsgi.py::test_an_upgrade_gets_501_with_the_reason",),
     ),
     Fault(
