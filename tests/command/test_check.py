@@ -174,6 +174,61 @@ def test_routes_of_flask_are_told(project):
     assert "  route: /rooms/<name>\n" in said
 
 
+URLS = """
+
+from django.urls import include
+from echo import Echo
+from uwasp_django import websocket
+
+rooms = [path("<slug:room>/", websocket(Echo))]
+urlpatterns += [path("rooms/", include(rooms))]
+"""
+
+
+def test_websockets_of_django_are_told_and_whose_rule_for_origins_holds(django_project):
+    site = django_project / "mysite"
+    with (site / "urls.py").open("a") as file:
+        file.write(URLS)
+    with (site / "wsgi.py").open("a") as file:
+        file.write("from uwasp_django import WebSocketApplication\napplication = WebSocketApplication(application)\n")
+    said = check(code=1, cwd=django_project)
+    assert said.startswith("mysite.wsgi:application loads")
+    assert "  handler: uwasp_threads.handler.ThreadHandler\n" in said
+    assert "  options: as by default\n  origins: by Django's rule for forms: pages of the own host, and of CSRF" in said
+    assert "  route: /rooms/<slug:room>/ echo.Echo\n" in said
+    assert "! uwasp_django is not in INSTALLED_APPS, so manage.py check says nothing of WebSockets: add it\n" in said
+    settings = site / "settings.py"
+    settings.write_text(settings.read_text().replace("INSTALLED_APPS = [", "INSTALLED_APPS = ['uwasp_django',"))
+    assert check(code=0, cwd=django_project).endswith("nothing bites\n")
+
+
+def test_what_manage_py_check_finds_of_websockets_of_django_is_told(django_project):
+    settings = django_project / "mysite" / "settings.py"
+    settings.write_text(settings.read_text().replace("INSTALLED_APPS = [", "INSTALLED_APPS = ['uwasp_django',"))
+    said = check(code=1, cwd=django_project)
+    assert "! uwasp_django.W001: no WebSocket is in mysite.urls; Add one to its urlpatterns: path(" in said
+    assert "/wsgi.py does not use WebSocketApplication, without which no WebSocket opens; application = " in said
+
+
+SOCKETIO = """
+import flask, flask_socketio, uwasp_socketio
+
+app = flask.Flask(__name__)
+socketio = flask_socketio.SocketIO(app)
+uwasp_socketio.install(socketio)
+"""
+
+
+def test_a_server_of_socketio_looks_at_origins_itself(project):
+    for package in ("flask_socketio", "uwasp_socketio"):
+        if find_spec(package) is None:
+            not_installed(package)
+    (project / "app.py").write_text(SOCKETIO)
+    said = check(code=0, cwd=project)
+    assert "  origins: by Socket.IO's rule: cors_allowed_origins of its server\n" in said
+    assert "allowed_origins=" not in said
+
+
 def test_debians_uwsgi_is_asked_too(project):
     program = debian_uwsgi("python3")
     said = check("echo:application", "--uwsgi", program, code=0, cwd=project)

@@ -292,17 +292,6 @@ def test_a_middleware_around_an_application_of_flask_goes_first(start_dev, proje
     assert echoes(start_dev())
 
 
-@pytest.fixture
-def django_project(project):
-    """As `django-admin startproject` makes it, with an echo around it."""
-    if find_spec("django") is None:
-        not_installed("django")
-    django = [sys.executable, "-m", "django", "startproject", "mysite", str(project)]
-    made = Process(django, project / "log")
-    assert made.popen.wait(timeout=60) == 0, made.output
-    return project
-
-
 def test_a_project_of_django_is_found_by_its_manage_py(start_dev, django_project):
     wsgi = django_project / "mysite" / "wsgi.py"
     around = "from echo import Echo, WebSocketMiddleware\n"

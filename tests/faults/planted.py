@@ -108,8 +108,8 @@ README = [
     Fault(
         "the 501 does not say how to start it",
         "The body says which, and how to start it: by `uwasp dev`",
-        "start it by `uwasp dev`, \"\n            \"of uwasp-cli, or by uwsgi",
-        "start it by \"\n            \"uwsgi",
+        'start it by `uwasp dev`, "\n            "of uwasp-cli, or by uwsgi',
+        'start it by "\n            "uwsgi',
         ("tests/packaging/test_outside_uwsgi.py::test_an_upgrade_gets_501_with_the_reason",),
     ),
     Fault(
@@ -3630,6 +3630,27 @@ COMMAND = [
         '    import_module("uwsgi").opt.update(told)\n',
         "",
         (CHECK_TESTS + "test_the_application_finds_in_uwsgis_options_what_is_left_undone",),
+    ),
+    Fault(
+        "Django's rule for origins looks like a hole",
+        "whose rule for the origin of pages holds if it is Django's or Socket.IO's",
+        '        rule = ORIGINS.get(middleware["owner"])\n',
+        '        rule = ""\n',
+        (CHECK_TESTS + "test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
+    ),
+    Fault(
+        "the routes of Django are not told",
+        "the paths and their servers, those among the routes of Flask and of Django too",
+        '        "routes": [*_routes_of_flask(loaded.application), *_routes_of_django()],\n',
+        '        "routes": _routes_of_flask(loaded.application),\n',
+        (CHECK_TESTS + "test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
+    ),
+    Fault(
+        "that manage.py check says nothing is not noticed",
+        "and if it does not say it, since `uwasp_django` is not in `INSTALLED_APPS`",
+        "    if not apps.is_installed(DJANGO):",
+        "    if not DJANGO:",
+        (CHECK_TESTS + "test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
     ),
     Fault(
         "a socket in a folder that is missing is not seen",

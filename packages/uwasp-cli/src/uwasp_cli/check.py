@@ -16,6 +16,12 @@ from uwasp_cli.uwsgi import find_uwsgi
 
 __all__ = ["run"]
 
+ORIGIN = "allowed_origins"
+# Where it is not uWASP that looks at the origin of a page, by the package that does.
+ORIGINS = {
+    "uwasp_django": "by Django's rule for forms: pages of the own host, and of CSRF_TRUSTED_ORIGINS",
+    "uwasp_socketio": "by Socket.IO's rule: cors_allowed_origins of its server",
+}
 RUNTIME = Path("/run")  # is empty after each start of the system: what is in it is made anew with each service
 FEW = 1024  # connections that wait, descriptors: what systems allow by default is not more
 
@@ -54,7 +60,11 @@ def described(found: Mapping[str, Any]) -> Iterator[str]:
     for middleware in found["middlewares"]:
         yield f"handler: {middleware['handler']}"
         yield f"bus: {middleware['bus']}"
-        yield f"options: {_options(middleware['options'])}"
+        rule = ORIGINS.get(middleware["owner"])
+        options = {name: value for name, value in middleware["options"].items() if not (rule and name == ORIGIN)}
+        yield f"options: {_options(options)}"
+        if rule:
+            yield f"origins: {rule}"
         for server in middleware["servers"]:
             own = {name: value for name, value in server["options"].items() if middleware["options"].get(name) != value}
             yield f"path: {server['path']} {server['server']}{f', {_options(own)}' if own else ''}"

@@ -34,7 +34,7 @@ MEANINGS: Mapping[int, str] = {
     404: "there is no WebSocket at this path",
     426: "a WebSocket is there, and the header Upgrade did not arrive: a proxy in front drops it",
     500: "an error in the application: see the log",
-    501: "it runs outside uWSGI (start it by `uwasp dev` or `uwasp run`), or TLS ends in uWSGI's worker (--https-socket)",
+    501: "it runs outside uWSGI (start it by `uwasp dev` or `run`), or TLS ends in uWSGI's worker (--https-socket)",
     502: "the proxy in front does not reach uWSGI, or authorize raised an exception: see both logs",
     503: "it is full: max_connections, or no descriptor or thread is left; or the proxy in front finds no uWSGI",
     504: "uWSGI did not answer the proxy in front in time",

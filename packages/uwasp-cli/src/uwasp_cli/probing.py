@@ -16,7 +16,7 @@ from typing import Any
 from uwasp_cli import limits
 from uwasp_cli.configuration import PRINTING, printed, text_of, without_options
 from uwasp_cli.inside import Order
-from uwasp_cli.loops import loops_to_try
+from uwasp_cli.loops import CORES, loops_to_try
 from uwasp_cli.problem import Problem
 from uwasp_cli.target import Target, environment_of
 from uwasp_cli.uwsgi import Uwsgi
@@ -49,7 +49,8 @@ def probe(
     loops = [""] if further else loops_to_try(options)
     refusals: list[str] = []
     for loop in loops:
-        report = _report(_command(loop, uwsgi), configured, target, uwsgi, environment)
+        command = _command(loop, uwsgi, options.gevent or options.threads)
+        report = _report(command, configured, target, uwsgi, environment)
         if "error" not in report:
             return {**report, "configured": configured}
         if not report["is_for_another_loop"]:
@@ -71,8 +72,8 @@ def _read(further: Sequence[str], uwsgi: Uwsgi, environment: Mapping[str, str]) 
     return configured
 
 
-def _command(loop: str, uwsgi: Uwsgi) -> list[str]:
-    """A uWSGI in that loop; without one, in that which further options name."""
+def _command(loop: str, uwsgi: Uwsgi, cores: int | None = None) -> list[str]:
+    """A uWSGI in that loop, with so many threads or greenlets; without a loop, in that which further options name."""
     plugins = uwsgi.plugins(loop)
     uwsgi.options(plugins)  # or say which is missing
     command = [uwsgi.path, *(f"--plugin={plugin}" for plugin in plugins)]
@@ -82,7 +83,7 @@ def _command(loop: str, uwsgi: Uwsgi) -> list[str]:
         return command
     if uwsgi.binary_path:
         command.append(f"--binary-path={uwsgi.binary_path}")
-    command += ["--gevent=2" if loop == "gevent" else "--enable-threads", "--master", "--single-interpreter"]
+    command += [f"--{loop}={cores or CORES[loop]}", "--master", "--single-interpreter"]
     return [*command, f"--listen={limits.backlog()}", f"--max-fd={limits.descriptors()}"]
 
 
