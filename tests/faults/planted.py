@@ -3531,6 +3531,13 @@ COMMAND = [
         (DEV_TESTS + "test_a_middleware_around_an_application_of_flask_goes_first",),
     ),
     Fault(
+        "a handler that is not installed is taken",
+        "a handler of that name has to be installed",
+        "        _look_for(options.handler)\n",
+        "",
+        (DEV_TESTS + "test_a_handler_that_is_not_installed_is_one_line_with_those_that_are[check]",),
+    ),
+    Fault(
         "a function that makes an application is taken for one",
         "A function that makes one and stands without `()` is told from an application by its arguments",
         "    if inspect.isfunction(found):",
