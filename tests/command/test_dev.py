@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import urlopen
@@ -15,7 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from commands import hears_signals, is_alive, uwasp
+from commands import UWASP, Command, hears_signals, is_alive, uwasp
 from processes import Process, debian_uwsgi, listening_socket, not_installed, wait_until
 
 
@@ -143,6 +145,36 @@ def test_a_signal_stops_it_quietly_and_leaves_nothing_running(start_dev, number)
     assert dev.left == []
     assert "Traceback" not in dev.output
     assert dev.output.startswith(said)
+
+
+@pytest.mark.parametrize("streams", ["| true", "2>&1 | head -1"])
+def test_where_nobody_reads_any_more_it_ends_quietly_and_leaves_nothing_running(project, started, streams):
+    command = shlex.join([*UWASP, "dev", "echo.py", "--port", "0"])
+    dev = started(lambda folder: Command(["bash", "-c", f"{command} {streams}"], folder, project, wait=False))
+    seen: set[int] = set()
+    if "head" in streams:
+        dev.wait_for_output("open http://")
+
+    def has_ended() -> bool:
+        seen.update(dev.processes())
+        if "head" in streams:
+            with suppress(OSError):  # it ends
+                body(dev)  # which is a line that nobody reads
+        return dev.popen.poll() is not None
+
+    wait_until(has_ended, "it to end")
+    wait_until(lambda: not any(map(is_alive, seen)), "all that it has started to end")
+    assert seen
+    assert "Traceback" not in dev.output
+    assert "BrokenPipe" not in dev.output
+
+
+@pytest.mark.parametrize("command", ["check echo.py", "run echo.py --show", "config echo.py --for ini"])
+def test_what_is_said_once_ends_quietly_too(project, started, command):
+    command = f"{shlex.join([*UWASP])} {command} | true"
+    process = started(lambda folder: Process(["bash", "-c", command], folder / "log", cwd=project))
+    assert process.popen.wait(timeout=20) == 0
+    assert process.output == ""
 
 
 def test_ctrl_c_stops_it_before_it_is_ready(start_dev):

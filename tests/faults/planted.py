@@ -3510,6 +3510,13 @@ COMMAND = [
         (DEV_TESTS + "test_a_signal_stops_it_quietly_and_leaves_nothing_running",),
     ),
     Fault(
+        "uwasp dev goes on where nobody reads what it says",
+        "and so does a pipe behind which nobody reads any more",
+        "        except BrokenPipeError:\n",
+        "        except BlockingIOError:\n",
+        (DEV_TESTS + "test_where_nobody_reads_any_more_it_ends_quietly_and_leaves_nothing_running[2>&1 | head -1]",),
+    ),
+    Fault(
         "only threads are tried",
         "So the command loads it with threads, and with gevent if the handler refuses that",
         '        if report.get("is_for_another_loop") and self._untried:',

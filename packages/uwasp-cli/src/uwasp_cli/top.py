@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -36,16 +35,12 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     figures = read(address)
     if not figures.total:
         raise Problem(f"{address}: {NOT_REGISTERED}")
-    try:
-        if options.json:
-            print(json.dumps(figures.as_json))
-        elif options.prometheus:
-            print(exposition(figures), end="")
-        else:
-            _show(address, figures, options.interval)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if options.json:
+        print(json.dumps(figures.as_json))
+    elif options.prometheus:
+        print(exposition(figures), end="")
+    else:
+        _show(address, figures, options.interval)
     return 0
 
 
