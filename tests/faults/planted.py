@@ -3484,6 +3484,7 @@ TESTING = [
 ]
 
 DEV_TESTS = "tests/command/test_dev.py::"
+DOCUMENT_TESTS = "tests/command/test_document.py::"
 CHECK_TESTS = "tests/command/test_check.py::"
 
 COMMAND = [
@@ -3622,6 +3623,13 @@ COMMAND = [
         "            _read(client, LISTENING)\n",
         "            _read(client, 0)\n",
         (CHECK_TESTS + "test_a_server_that_closes_after_the_answer_to_a_ping_is_told_of_unless_all_is_well",),
+    ),
+    Fault(
+        "a check of code that does not load lets a reload go on",
+        "fails if the code does not load",
+        '        print(f"uwasp: {problem}", file=sys.stderr)\n        return 1\n',
+        '        print(f"uwasp: {problem}", file=sys.stderr)\n        return 0\n',
+        (DOCUMENT_TESTS + "test_a_reload_behind_a_check_does_not_end_a_service_with_code_that_does_not_load",),
     ),
     Fault(
         "a check of an ini takes the sockets of a service that runs",
