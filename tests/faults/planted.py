@@ -3576,6 +3576,13 @@ COMMAND = [
         ("tests/command/test_config.py::test_an_ini_for_debians_uwsgi_names_its_plugins_in_their_order[gevent]",),
     ),
     Fault(
+        "uWSGI has metrics for each greenlet",
+        "uWSGI would add seven metrics for each thread or greenlet",
+        '        "metrics-no-cores",\n        lambda setup: bool(setup.stats),\n',
+        '        "metrics-no-cores",\n        lambda setup: False,\n',
+        (TOP + "test_there_are_no_metrics_for_each_thread_or_greenlet[pyuwsgi-gevent]",),
+    ),
+    Fault(
         "max-fd is whatever is allowed",
         "what the process may have, at most 65,536",
         "min(most, LARGEST_MAX_FD)",

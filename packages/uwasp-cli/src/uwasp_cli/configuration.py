@@ -28,7 +28,7 @@ chdir chdir2 early-envdir env envdir unenv umask
 add-gid additional-gid gid immediate-gid immediate-uid uid
 async asyncio enable-threads gevent gevent-early-monkey-patch gevent-monkey-patch gevent-wait-for-hub greenlet
 loop threads ugreen
-buffer-size cache2 enable-metrics lazy lazy-apps listen locks master max-fd metric mule mules processes
+buffer-size cache2 enable-metrics lazy lazy-apps listen locks master max-fd metric metrics-no-cores mule mules processes
 queue sharedarea single-interpreter workers
 """
 DONE = frozenset(OF_LOADING.split())
