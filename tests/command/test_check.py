@@ -488,11 +488,15 @@ def test_variables_that_are_options_to_uwsgi_bind_nothing_and_are_looked_at(proj
 def test_the_application_finds_in_uwsgis_options_what_is_left_undone(project, tmp_path):
     with (project / "echo.py").open("a") as file:
         file.write("import uwsgi\nopen('opt', 'w').write(repr(uwsgi.opt))\n")
-    lines = ["[uwsgi]", "mine = 100%%", "for = a b", "socket = /nowhere/%(_)", "endfor =", "master = true", ""]
+    lines = ["[uwsgi]", "mine = 100%%", "for = a b", "socket = /nowhere/%(_)", "endfor =", "master = true"]
+    lines += ["vacuum = true", "http-socket = /nowhere/b", "harakiri = 1"]
+    lines += ["other = %(mine) of %(http-socket), %(harakiri)", ""]
     (tmp_path / "site.ini").write_text("\n".join(lines))
     check("echo:application", "--", "--ini", tmp_path / "site.ini", code=1, cwd=project)
     opt = ast.literal_eval((project / "opt").read_text())
     assert opt["mine"] == b"100%"
+    assert opt["other"] == b"100% of /nowhere/b, 1"
+    assert opt["vacuum"] is True
     assert opt["socket"] == b"/nowhere/b"  # as uWSGI itself has it
 
 
@@ -505,6 +509,19 @@ def test_a_socket_whose_folder_is_missing_is_named(project, tmp_path):
     assert f"! stats = {sockets[1]}: there is no folder {tmp_path}/gone, " in said
     assert f"  http-socket: {sockets[2]}, in a folder to be made at a start; RuntimeDirectory= in a unit" in said
     assert "! http-socket" not in said
+
+
+@pytest.mark.parametrize("mistake", ["chmod-socket = 66", "chdir = /nowhere", "plugin = nothing\nneed-app = 1"])
+def test_an_ini_with_a_mistake_in_it_leaves_the_files_of_its_service_too(project, tmp_path, mistake):
+    (tmp_path / "pid").write_text("1")
+    sockets = f"pidfile = {tmp_path}/pid\nsocket = {tmp_path}/uwsgi.sock\nvacuum = true\n"
+    hook = f"exec-as-user-atexit = touch {tmp_path}/hook\nenv = SECRET=hidden\n"
+    (tmp_path / "site.ini").write_text(f"[uwsgi]\nmaster = true\nthreads = 2\n{sockets}{hook}{mistake}\n")
+    result = uwasp("check", "echo:application", "--", "--ini", tmp_path / "site.ini", cwd=project)
+    assert result.returncode == 1
+    assert "hidden" not in result.stdout + result.stderr
+    assert (tmp_path / "pid").exists()
+    assert not (tmp_path / "hook").exists()
 
 
 @pytest.mark.parametrize("option", [["--ini", "nothing.ini"], ["--no-such-option"]])

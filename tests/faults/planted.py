@@ -3649,15 +3649,15 @@ COMMAND = [
     Fault(
         "a check removes the files of a service that runs",
         "nothing is removed",
-        'PRINTING = ("--hook-asap=call:show_config", "--hook-asap=callint:_exit 0")',
+        'PRINTING = ("--set=uwasp-print=@(callint://show_config)", "--set=uwasp-end=@(callint://_exit)")',
         'PRINTING = ("--hook-asap=call:show_config", "--hook-asap=callint:exit 0")',
         (CHECK_TESTS + "test_a_service_that_runs_is_not_touched_by_a_check_of_its_ini[pyuwsgi-threads]",),
     ),
     Fault(
         "the application does not find what is left undone",
         "The application finds all of it in `uwsgi.opt`",
-        '    import_module("uwsgi").opt.update(told)\n',
-        "",
+        "        told[name.removeprefix(PREFIX)] = True if",
+        "        told[name] = True if",
         (CHECK_TESTS + "test_the_application_finds_in_uwsgis_options_what_is_left_undone",),
     ),
     Fault(

@@ -2,7 +2,8 @@
 
 An ini may belong to a service that runs: a second uWSGI with it would take that one's sockets, write into its log and,
 with `vacuum`, remove its files. So uWSGI is first had to print what it reads, and to end before it does any of it. Then
-the application is loaded with what says how it is loaded; all else it finds in `uwsgi.opt` alone.
+the application is loaded with what says how it is loaded. All else has a name there that means nothing to uWSGI, and the
+application is told it by its own.
 """
 
 from __future__ import annotations
@@ -10,11 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["PRINTING", "is_done", "is_socket", "printed", "text_of", "without_options"]
+__all__ = [
+    "PREFIX",
+    "PRINTED_TOO",
+    "PRINTING",
+    "is_done",
+    "is_socket",
+    "printed",
+    "text_of",
+    "unprinted",
+    "without_options",
+]
 
-# The first hooks to be run, before there is any socket, file or process; and `_exit` runs none at the end. The first is
-# what uWSGI's own --show-config calls, later.
-PRINTING = ("--hook-asap=call:show_config", "--hook-asap=callint:_exit 0")
+# uWSGI reads all of its files, then has placeholders of this kind replaced, the first ones first, then does what it was
+# told, of which it undoes some when it ends: not where that is by `_exit`. `show_config` is what its own --show-config
+# calls, when much has been done.
+PRINTING = ("--set=uwasp-print=@(callint://show_config)", "--set=uwasp-end=@(callint://_exit)")
+PRINTED_TOO = "--hook-asap=call:show_config"  # for a uWSGI that goes on; all placeholders have been replaced by then
+PREFIX = "uwasp-not-done-"  # of an option that the application is told of, and that is not done
 CONFIGURATION = re.compile(r"^;uWSGI instance configuration\n\[uwsgi\]\n(.*?)^;end of configuration$", re.M | re.S)
 ENVIRONMENT = "UWSGI_"  # of variables that are options to uWSGI
 
@@ -37,15 +51,23 @@ OUTSIDE = re.compile(r"\b(store|udp|fd|file)\b")  # in the value of a cache or a
 
 
 def printed(said: str) -> list[tuple[str, str]] | None:
-    """The options, in order, in what a uWSGI has said that was started with `PRINTING`; `None` if there are none.
+    """The options, in order, in what a uWSGI has said that was to print them; `None` if it did not come to that.
 
-    All of uWSGI's placeholders, files and conditions have been resolved. An option without a value has `"true"`.
+    An option without a value has `"true"`.
     """
     found = CONFIGURATION.search(said)
     if found is None:
         return None
+    own = {one.removeprefix(before) for one in (*PRINTING, PRINTED_TOO) for before in ("--", "--set=")}
     pairs = (line.partition(" = ") for line in found[1].splitlines())
-    return [(name, value) for name, equals, value in pairs if equals and f"--{name}={value}" not in PRINTING]
+    return [
+        (name.removeprefix(PREFIX), value) for name, equals, value in pairs if equals and f"{name}={value}" not in own
+    ]
+
+
+def unprinted(said: str) -> str:
+    """What else it has said: there may be secrets among the options."""
+    return CONFIGURATION.sub("", said)
 
 
 def is_done(name: str, value: str) -> bool:
@@ -59,10 +81,20 @@ def is_socket(name: str, value: str) -> bool:
 
 
 def text_of(options: Iterable[tuple[str, str]]) -> str:
-    """An ini with what is done of these options."""
-    # A percent sign begins one of uWSGI's variables there.
-    done = (f"{name} = {value.replace('%', '%%')}" for name, value in options if is_done(name, value))
-    return "\n".join(["[uwsgi]", *done, ""])
+    """An ini with these options, of which only what is safe has its own name."""
+    named = [(name if is_done(name, value) else f"{PREFIX}{name}", value) for name, value in options]
+    renamed = {name.removeprefix(PREFIX) for name, _ in named if name.startswith(PREFIX)}
+    return "\n".join(["[uwsgi]", *(f"{name} = {_resolvable(value, renamed)}" for name, value in named), ""])
+
+
+def _resolvable(value: str, renamed: set[str]) -> str:
+    """A value for an ini, whose placeholders have the new names."""
+
+    def in_placeholder(placeholder: re.Match[str]) -> str:
+        return re.sub(r"[\w-]+", lambda name: PREFIX + name[0] if name[0] in renamed else name[0], placeholder[0])
+
+    literal = re.sub(r"%(?!\()", "%%", value)  # any other percent sign begins one of uWSGI's variables there
+    return re.sub(r"%\([^)]*\)", in_placeholder, literal)
 
 
 def without_options(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,18 +10,17 @@ import json
 import os
 import tempfile
 import traceback
-from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
 from uwasp_cli import loading
+from uwasp_cli.configuration import PREFIX
 from uwasp_cli.target import Target
 
 __all__ = ["LOADED", "LOADING", "Order", "answer", "describe_failure", "ordered", "tell_options"]
 
 TARGET = "UWASP_CLI_TARGET"
 ANSWER = "UWASP_CLI_ANSWER"
-OPTIONS = "UWASP_CLI_OPTIONS"
 # Between these lines of its output is what the application has to say while it is loaded.
 LOADING = "uwasp: the application is being loaded"
 LOADED = "uwasp: the application is loaded"
@@ -32,22 +31,19 @@ class Order:
 
     Args:
         target: the application.
-        options: of uWSGI, names and values, that the application is to find although they are not done.
 
     Attributes:
         fd: a descriptor that uWSGI is to inherit.
     """
 
-    def __init__(self, target: Target, options: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
-        self._options = dict(options)  # of several, uWSGI tells the last
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as this is there
         self.fd = self._file.fileno()
 
     def environment(self) -> dict[str, str]:
         """With this, uWSGI is started."""
-        order = {TARGET: json.dumps(self._target.as_dict()), OPTIONS: json.dumps(self._options)}
-        return {**order, ANSWER: str(self.fd)}
+        return {TARGET: json.dumps(self._target.as_dict()), ANSWER: str(self.fd)}
 
     def read(self) -> dict[str, Any] | None:
         """The answer, if there is one, once uWSGI has ended."""
@@ -62,11 +58,12 @@ def ordered() -> Target:
 
 
 def tell_options() -> None:
-    """From inside: have `uwsgi.opt` say what the order does, in uWSGI's way."""
-    options: dict[str, str] = json.loads(os.environ[OPTIONS])
+    """From inside: have `uwsgi.opt` say what is not done by its own name, in uWSGI's way."""
     # Not by way of uWASP, which is imported after the application; see `uwasp_cli.loading`.
-    told = {name: True if value == "true" else value.encode() for name, value in options.items()}
-    import_module("uwsgi").opt.update(told)
+    told: dict[str, bytes | bool] = import_module("uwsgi").opt
+    for name in [name for name in told if name.startswith(PREFIX)]:
+        value = told.pop(name)
+        told[name.removeprefix(PREFIX)] = True if value == b"true" else value
 
 
 def answer(**report: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from uwasp_cli import limits
-from uwasp_cli.configuration import PRINTING, printed, text_of, without_options
+from uwasp_cli.configuration import PRINTED_TOO, PRINTING, printed, text_of, unprinted, without_options
 from uwasp_cli.inside import Order
 from uwasp_cli.loops import CORES, loops_to_try
 from uwasp_cli.problem import Problem
@@ -52,7 +52,7 @@ def probe(
         command = _command(loop, uwsgi, options.gevent or options.threads)
         report = _report(command, configured, target, uwsgi, environment)
         if "error" not in report:
-            return {**report, "configured": configured}
+            return report
         if not report["is_for_another_loop"]:
             raise Problem(report["error"])
         refusals.append(report["error"])
@@ -94,12 +94,12 @@ def _report(
     uwsgi: Uwsgi,
     environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    order = Order(target, configured)
+    order = Order(target)
     with tempfile.TemporaryDirectory(prefix="uwasp-") as folder:
         if configured:  # the command's own options are among them
             ini = Path(folder, "options.ini")
             ini.write_text(text_of(configured))
-            command = [uwsgi.path, f"--ini={ini}"]
+            command = [uwsgi.path, PRINTED_TOO, f"--ini={ini}"]
         said = _run(
             # Without a socket uWSGI loads nothing; one in the folder would be this user's, and uWSGI another one's. And
             # what cannot be imported, as where that one may not read, is to end it.
@@ -109,8 +109,8 @@ def _report(
         )
     report = order.read()
     if report is None:
-        raise Problem(uwsgi.explain(said))
-    return report
+        raise Problem(uwsgi.explain(unprinted(said)))
+    return {**report, "configured": printed(said) or []}
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], *fds: int) -> str:
