@@ -1,8 +1,8 @@
 """What uWSGI would be told by options and files, as uWSGI itself reads them, and what of that is safe to do in a look.
 
 An ini may belong to a service that runs: a second uWSGI with it would take that one's sockets, write into its log and,
-with `vacuum`, remove its files. So uWSGI is first had to print what it reads, and to end before it does any of it. Then
-the application is loaded with what says how it is loaded. All else has a name there that means nothing to uWSGI, and the
+with `vacuum`, remove its files. So uWSGI first prints what it reads, and ends before it does any of it. Then the
+application is loaded with what says how it is loaded. All else has a name there that means nothing to uWSGI, and the
 application is told it by its own.
 """
 
