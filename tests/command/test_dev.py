@@ -259,11 +259,28 @@ def test_a_factory_in_the_place_of_an_application_is_told_how_to_be_named(projec
     assert one_line(uwasp(*command, "echo:create_app", cwd=project)).endswith(": write echo:create_app()")
 
 
+DECORATED = """
+from functools import wraps
+
+
+def responder(view):  # as Werkzeug's Request.application
+    @wraps(view)
+    def application(*args):
+        return view(args[0])(*args)
+
+    return application
+
+
+@responder
+def application(request):
+    return app
+"""
+
+
 @pytest.mark.parametrize("arguments", ["environ, start_response", "environ, start, more=None", "*args", "*a, **k"])
 def test_a_function_that_can_be_an_application_is_taken_for_one(project, arguments):
-    around = "def around(function):\n    return lambda *args: function(*args)\n"
     code = f"def app({arguments}):\n    return [b'plain']\n"
-    (project / "echo.py").write_text(f"{around}{code}application = around(app)\n")
+    (project / "echo.py").write_text(f"{code}{DECORATED}")
     for name in ("app", "application"):
         check = uwasp("check", f"echo:{name}", cwd=project)
         assert check.stderr == ""

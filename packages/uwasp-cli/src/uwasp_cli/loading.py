@@ -126,7 +126,7 @@ def _look_at_arguments(function: FunctionType, module: str, name: str) -> None:
     Raises:
         NotLoadable: it is none.
     """
-    signature = inspect.signature(function)
+    signature = inspect.signature(function, follow_wrapped=False)  # a decorator may make an application of another
     is_open = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature.parameters.values())
     if _takes(signature, 0) and not is_open:
         raise NotLoadable(
