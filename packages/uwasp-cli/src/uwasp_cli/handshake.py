@@ -70,17 +70,17 @@ def try_handshake(url: str, origin: str | None) -> str | None:
         return f"{error}: expected ws://host/path or wss://host/path"
     except TimeoutError:
         return f"no answer within {LONGEST:.0f} s: all of uWSGI's threads or greenlets are busy, or its backlog is full"
-    except InvalidMessage as error:
+    except (InvalidMessage, EOFError) as error:  # the second: an older websockets
         return _of_message(error)
-    except (OSError, InvalidHandshake, EOFError) as error:
+    except (OSError, InvalidHandshake) as error:
         return f"{type(error).__name__}: {error}"
     with client:
         return _of_frames(client)
 
 
-def _of_message(error: InvalidMessage) -> str:
+def _of_message(error: Exception) -> str:
     """What comes in the place of an answer in HTTP."""
-    if isinstance(error.__cause__, (EOFError, ConnectionError)):
+    if isinstance(error.__cause__ or error, (EOFError, ConnectionError)):
         return (
             "the server closed the connection without an answer: an exception in the server's __init__ or authorize, "
             "or a worker that was killed, see its log; or it does not speak HTTP (--socket, --https)"
