@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commands import UWASP, Command
+from processes import Process, not_installed
 
 ECHO = """
 from uwasp import Server, WebSocketMiddleware
@@ -35,6 +38,17 @@ def project(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "echo.py").write_text(ECHO)
     return folder
+
+
+@pytest.fixture
+def django_project(project: Path) -> Path:
+    """As `django-admin startproject` makes it, beside the echo."""
+    if find_spec("django") is None:
+        not_installed("django")
+    django = [sys.executable, "-m", "django", "startproject", "mysite", str(project)]
+    made = Process(django, project / "log")
+    assert made.popen.wait(timeout=60) == 0, made.output
+    return project
 
 
 @pytest.fixture

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import signal
 import sys
 import threading
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+from websockets.frames import Opcode
 from websockets.server import ServerProtocol
+from websockets.sync.client import unix_connect
 
 from commands import is_alive, uwasp
-from processes import LOOP_OPTIONS, debian_uwsgi, listening_socket, not_installed, wait_until
+from processes import LOOP_OPTIONS, BareUwsgi, debian_uwsgi, listening_socket, not_installed, uwsgi_program, wait_until
 from test_dev import FLASK
+from uwasp_cli.figures import read
 
 SITE = """
 from functools import partial
@@ -168,6 +174,61 @@ def test_routes_of_flask_are_told(project):
     assert "  route: /rooms/<name>\n" in said
 
 
+URLS = """
+
+from django.urls import include
+from echo import Echo
+from uwasp_django import websocket
+
+rooms = [path("<slug:room>/", websocket(Echo))]
+urlpatterns += [path("rooms/", include(rooms))]
+"""
+
+
+def test_websockets_of_django_are_told_and_whose_rule_for_origins_holds(django_project):
+    site = django_project / "mysite"
+    with (site / "urls.py").open("a") as file:
+        file.write(URLS)
+    with (site / "wsgi.py").open("a") as file:
+        file.write("from uwasp_django import WebSocketApplication\napplication = WebSocketApplication(application)\n")
+    said = check(code=1, cwd=django_project)
+    assert said.startswith("mysite.wsgi:application loads")
+    assert "  handler: uwasp_threads.handler.ThreadHandler\n" in said
+    assert "  options: as by default\n  origins: by Django's rule for forms: pages of the own host, and of CSRF" in said
+    assert "  route: /rooms/<slug:room>/ echo.Echo\n" in said
+    assert "! uwasp_django is not in INSTALLED_APPS, so manage.py check says nothing of WebSockets: add it\n" in said
+    settings = site / "settings.py"
+    settings.write_text(settings.read_text().replace("INSTALLED_APPS = [", "INSTALLED_APPS = ['uwasp_django',"))
+    assert check(code=0, cwd=django_project).endswith("nothing bites\n")
+
+
+def test_what_manage_py_check_finds_of_websockets_of_django_is_told(django_project):
+    settings = django_project / "mysite" / "settings.py"
+    settings.write_text(settings.read_text().replace("INSTALLED_APPS = [", "INSTALLED_APPS = ['uwasp_django',"))
+    said = check(code=1, cwd=django_project)
+    assert "! uwasp_django.W001: no WebSocket is in mysite.urls; Add one to its urlpatterns: path(" in said
+    assert "/wsgi.py does not use WebSocketApplication, without which no WebSocket opens; application = " in said
+
+
+SOCKETIO = """
+import flask, flask_socketio, uwasp_socketio
+
+app = flask.Flask(__name__)
+socketio = flask_socketio.SocketIO(app)
+uwasp_socketio.install(socketio)
+"""
+
+
+def test_a_server_of_socketio_looks_at_origins_itself(project):
+    for package in ("flask_socketio", "uwasp_socketio"):
+        if find_spec(package) is None:
+            not_installed(package)
+    (project / "app.py").write_text(SOCKETIO)
+    said = check(code=0, cwd=project)
+    assert "  origins: by Socket.IO's rule: cors_allowed_origins of its server\n" in said
+    assert "allowed_origins=" not in said
+
+
 def test_debians_uwsgi_is_asked_too(project):
     program = debian_uwsgi("python3")
     said = check("echo:application", "--uwsgi", program, code=0, cwd=project)
@@ -237,6 +298,97 @@ def test_a_server_that_closes_at_once_is_told_of():
     assert "/ does not open: it was opened, and closed at once with 4000 'not today'" in said
 
 
+def close_after_a_pong(listening, code):
+    """Answer a handshake and a ping, say something, and close when the ping has been answered for a while."""
+    connection, _ = listening.accept()
+    with connection:
+        protocol = ServerProtocol()
+        protocol.receive_data(connection.recv(2**16))
+        (request,) = protocol.events_received()
+        protocol.send_response(protocol.accept(request))
+        connection.sendall(b"".join(protocol.data_to_send()))
+        while not any(frame.opcode is Opcode.PING for frame in protocol.events_received()):
+            protocol.receive_data(connection.recv(2**16))
+        protocol.send_text(b"good morning")
+        connection.sendall(b"".join(protocol.data_to_send()))
+        with suppress(TimeoutError):  # nothing comes: the client listens
+            connection.settimeout(0.1)
+            connection.recv(2**16)
+        connection.settimeout(None)
+        protocol.send_close(code, "")
+        connection.sendall(b"".join(protocol.data_to_send()))
+        while connection.recv(2**16):
+            pass
+
+
+@pytest.mark.parametrize("code", [1011, 1000])
+def test_a_server_that_closes_after_the_answer_to_a_ping_is_told_of_unless_all_is_well(code):
+    with listening_socket() as listening:
+        thread = threading.Thread(target=close_after_a_pong, args=[listening, code], daemon=True)
+        thread.start()
+        said = check("--url", "ws://127.0.0.1:{1}/".format(*listening.getsockname()), code=int(code != 1000))
+        thread.join(20)
+    if code == 1011:
+        assert "it was opened, and closed at once with 1011 '': an exception in the server, as in its on_open" in said
+
+
+FAULTY = """
+import uwasp
+
+
+class Opens(uwasp.Server):
+    def on_open(self):
+        raise ValueError("not like this")
+
+    def on_message(self, message):
+        pass
+
+
+class Begins(uwasp.Server):
+    def __init__(self, ws):
+        raise ValueError("nor like this")
+
+    def on_message(self, message):
+        pass
+
+
+application = uwasp.WebSocketMiddleware(print, "threads", [("/opens", Opens), ("/begins", Begins)])
+"""
+
+
+@pytest.fixture
+def faulty(start_uwsgi, project):
+    (project / "faulty.py").write_text(FAULTY)
+    return start_uwsgi(project / "faulty.py", *LOOP_OPTIONS["threads"])
+
+
+def test_a_server_that_fails_when_it_is_opened_is_told_of(faulty):
+    for _ in range(5):  # at times before the ping, at times after its answer
+        said = check("--url", f"{faulty.url}/opens", code=1)
+        assert "closed at once with 1011 'internal error': an exception in the server, as in its on_open: see" in said
+
+
+def test_a_server_that_fails_when_it_is_made_is_told_of(faulty):
+    said = check("--url", f"{faulty.url}/begins", code=1)
+    assert "does not open: the server closed the connection without an answer: an exception in the server's " in said
+
+
+def test_what_does_not_speak_http_is_told_of():
+    with listening_socket() as listening:
+        thread = threading.Thread(target=answer_otherwise, args=[listening], daemon=True)
+        thread.start()
+        said = check("--url", "ws://127.0.0.1:{1}/".format(*listening.getsockname()), code=1)
+        thread.join(20)
+    assert "does not open: what answers there does not speak HTTP" in said
+
+
+def answer_otherwise(listening):
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(2**16)
+        connection.sendall(b"220 mail.example.org\r\n\r\n")
+
+
 def test_a_page_in_the_place_of_a_websocket_is_explained(start_uwsgi, project):
     (project / "page.py").write_text(SITE.partition("servers =")[0] + "application = app\n")
     served = start_uwsgi(project / "page.py", *LOOP_OPTIONS["threads"])
@@ -255,3 +407,126 @@ def test_nobody_there_and_no_url_are_explained():
         port = free.getsockname()[1]
     assert "Connection refused" in check("--url", f"ws://127.0.0.1:{port}/", code=1)
     assert "expected ws://host/path or wss://host/path" in check("--url", "example.com/echo", code=1)
+
+
+RUNNING = """
+[uwsgi]
+master = true
+vacuum = true
+{loop}
+processes = 2
+place = {folder}
+socket = %(place)/uwsgi.sock
+http-socket = %(place)/http.sock
+stats = %(place)/stats
+pidfile = %(place)/pid
+pidfile2 = %(place)/pid2
+logto = %(place)/log
+master-fifo = %(place)/fifo
+daemonize = %(place)/daemon
+exec-pre-app = touch %(place)/hook
+exec-as-user-atexit = touch %(place)/atexit
+attach-daemon = touch %(place)/attached
+module = echo:application
+pythonpath = {project}
+binary-path = {python}
+listen = 1024
+"""
+"""What a service has that runs, and more; `daemonize` and the hooks are for the check alone."""
+
+
+def state_of(folder) -> dict[str, object]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("loop", ["threads = 2", "gevent = 10"], ids=["threads", "gevent"])
+@pytest.mark.parametrize("program", ["pyuwsgi", "debian"])
+def test_a_service_that_runs_is_not_touched_by_a_check_of_its_ini(project, tmp_path, started, loop, program):
+    path = uwsgi_program() if program == "pyuwsgi" else debian_uwsgi("python3", "gevent_python3")
+    if "gevent" in loop:
+        text = (project / "echo.py").read_text()
+        (project / "echo.py").write_text(text.replace('"threads"', '"gevent"'))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    python = Path(sys.executable).with_name("python3")
+    whole = RUNNING.format(loop=loop, folder=folder, project=project, python=python)
+    if program == "debian":
+        plugins = ["python3", "gevent_python3"][: 1 + ("gevent" in loop)]
+        own = "".join(f"plugin = {plugin}\n" for plugin in plugins)
+        whole = whole.replace("[uwsgi]\n", f"[uwsgi]\n{own}virtualenv = {sys.prefix}\n")
+    (tmp_path / "site.ini").write_text(whole)
+    calm = re.sub(r"^(daemonize|logto|exec|attach).*\n", "", whole, flags=re.MULTILINE)
+    (tmp_path / "running.ini").write_text(calm)
+
+    running = started(lambda log: BareUwsgi([str(path), "--ini", str(tmp_path / "running.ini")], log / "log"))
+    running.wait_for_output("spawned uWSGI worker 2")
+    wait_until((folder / "stats").exists, "the stats socket")
+    before = state_of(folder)
+    command = ["--uwsgi", path, "--", "--ini", tmp_path / "site.ini"]
+    said = uwasp("check", "echo:application", *command, cwd=project)
+    assert said.stderr == ""
+    assert "  path: /echo echo.Echo\n" in said.stdout
+    assert "in its loop for " + loop.partition(" ")[0] in said.stdout
+    assert "backlog: 1024 connections" in said.stdout
+    assert state_of(folder) == before
+    with unix_connect(str(folder / "http.sock"), uri="ws://localhost/echo") as client:
+        client.send("hello")
+        assert client.recv(timeout=20) == "hello"
+    assert read(str(folder / "stats")).uwsgi["pid"] == running.popen.pid
+
+
+def test_variables_that_are_options_to_uwsgi_bind_nothing_and_are_looked_at(project, tmp_path):
+    env = {**os.environ, "UWSGI_HTTP_SOCKET": f"{tmp_path}/bound", "UWSGI_PIDFILE": f"{tmp_path}/pid"}
+    for rest in ([], ["--", "--master", "--listen", "50"]):
+        uwasp("check", "echo:application", *rest, cwd=project, env={**env, "UWSGI_IDLE": "60"})
+        assert not (tmp_path / "bound").exists()
+        assert not (tmp_path / "pid").exists()
+    said = uwasp("check", "echo:application", *rest, cwd=project, env={**env, "UWSGI_IDLE": "60"}).stdout
+    assert "uWSGI's --idle counts requests" in said
+
+
+def test_the_application_finds_in_uwsgis_options_what_is_left_undone(project, tmp_path):
+    with (project / "echo.py").open("a") as file:
+        file.write("import uwsgi\nopen('opt', 'w').write(repr(uwsgi.opt))\n")
+    lines = ["[uwsgi]", "mine = 100%%", "for = a b", "socket = /nowhere/%(_)", "endfor =", "master = true"]
+    lines += ["vacuum = true", "http-socket = /nowhere/b", "harakiri = 1"]
+    lines += ["other = %(mine) of %(http-socket), %(harakiri)", ""]
+    (tmp_path / "site.ini").write_text("\n".join(lines))
+    check("echo:application", "--", "--ini", tmp_path / "site.ini", code=1, cwd=project)
+    opt = ast.literal_eval((project / "opt").read_text())
+    assert opt["mine"] == b"100%"
+    assert opt["other"] == b"100% of /nowhere/b, 1"
+    assert opt["vacuum"] is True
+    assert opt["socket"] == b"/nowhere/b"  # as uWSGI itself has it
+
+
+def test_a_socket_whose_folder_is_missing_is_named(project, tmp_path):
+    sockets = [f"{tmp_path}/nowhere/uwsgi.sock", f"{tmp_path}/gone/stats", "/run/of-nobody-at-all/uwsgi.sock"]
+    lines = "socket = {}\nstats = {}\nhttp-socket = {}\n".format(*sockets)
+    (tmp_path / "site.ini").write_text(f"[uwsgi]\nmaster = true\nthreads = 2\n{lines}")
+    said = check("echo:application", "--", "--ini", tmp_path / "site.ini", code=1, cwd=project)
+    assert f"! socket = {sockets[0]}: there is no folder {tmp_path}/nowhere, and without it uWSGI" in said
+    assert f"! stats = {sockets[1]}: there is no folder {tmp_path}/gone, " in said
+    assert f"  http-socket: {sockets[2]}, in a folder to be made at a start; RuntimeDirectory= in a unit" in said
+    assert "! http-socket" not in said
+
+
+@pytest.mark.parametrize("mistake", ["chmod-socket = 66", "chdir = /nowhere", "plugin = nothing\nneed-app = 1"])
+def test_an_ini_with_a_mistake_in_it_leaves_the_files_of_its_service_too(project, tmp_path, mistake):
+    (tmp_path / "pid").write_text("1")
+    sockets = f"pidfile = {tmp_path}/pid\nsocket = {tmp_path}/uwsgi.sock\nvacuum = true\n"
+    hook = f"exec-as-user-atexit = touch {tmp_path}/hook\nenv = SECRET=hidden\n"
+    (tmp_path / "site.ini").write_text(f"[uwsgi]\nmaster = true\nthreads = 2\n{sockets}{hook}{mistake}\n")
+    result = uwasp("check", "echo:application", "--", "--ini", tmp_path / "site.ini", cwd=project)
+    assert result.returncode == 1
+    assert "hidden" not in result.stdout + result.stderr
+    assert (tmp_path / "pid").exists()
+    assert not (tmp_path / "hook").exists()
+
+
+@pytest.mark.parametrize("option", [["--ini", "nothing.ini"], ["--no-such-option"]])
+def test_options_that_uwsgi_does_not_take_are_told_with_its_words(project, option):
+    result = uwasp("check", "echo:application", "--", *option, cwd=project)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"does not take {' '.join(option)}, and said:\n" in result.stderr
+    assert option[-1].strip("-") in result.stderr.partition("said:")[2]

@@ -95,6 +95,15 @@ def test_an_ini_says_what_run_does_with_the_same_reasons(project):
     assert "# so many seconds for its WebSockets to part with 1001, before it is killed\nharakiri-graceful" in ini
 
 
+def test_the_stats_socket_of_an_ini_is_beside_its_socket(project, tmp_path, start_ini):
+    ini = written("ini", "echo:application", "--bind", f"unix:{tmp_path}/x.sock", cwd=project)
+    assert options_of(ini)["stats"] == f"{tmp_path}/x.stats"
+    start_ini(ini).wait_for_output(f"Stats server enabled on {tmp_path}/x.stats")
+    assert options_of(written("ini", "echo:application", cwd=project))["stats"] == "/run/echo/uwsgi.stats"
+    of_http = written("ini", "echo:application", "--bind", "127.0.0.1:8000", cwd=project)
+    assert options_of(of_http)["stats"] == "/run/echo/uwsgi.stats"  # the folder that the unit makes
+
+
 def test_a_percent_sign_in_a_path_is_one_for_uwsgi(project, tmp_path, start_ini):
     odd = tmp_path / "100%d"
     shutil.copytree(project, odd)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import urlopen
@@ -15,7 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from commands import hears_signals, is_alive, uwasp
+from commands import UWASP, Command, hears_signals, is_alive, uwasp
 from processes import Process, debian_uwsgi, listening_socket, not_installed, wait_until
 
 
@@ -65,6 +67,12 @@ def test_the_loop_is_the_one_that_the_applications_handler_wants(start_dev, proj
 def test_a_handler_that_is_named_is_in_the_environment(start_dev, project):
     rewrite(project / "echo.py", '"threads"', '__import__("os").environ["UWASP_HANDLER"]')
     assert echoes(start_dev("echo", "--handler", "gevent"))
+
+
+@pytest.mark.parametrize("command", [["check"], ["run"], ["dev", "--port", "0"]], ids=["check", "run", "dev"])
+def test_a_handler_that_is_not_installed_is_one_line_with_those_that_are(project, command):
+    said = one_line(uwasp(*command, "echo", "--handler", "eventlet", cwd=project))
+    assert re.fullmatch(r"uwasp: --handler eventlet: no such handler is installed; there is (\w+ or )*threads.*", said)
 
 
 def test_a_save_serves_the_new_code_and_tells_the_clients_of_the_old(start_dev, project):
@@ -139,6 +147,36 @@ def test_a_signal_stops_it_quietly_and_leaves_nothing_running(start_dev, number)
     assert dev.output.startswith(said)
 
 
+@pytest.mark.parametrize("streams", ["| true", "2>&1 | head -1"])
+def test_where_nobody_reads_any_more_it_ends_quietly_and_leaves_nothing_running(project, started, streams):
+    command = shlex.join([*UWASP, "dev", "echo.py", "--port", "0"])
+    dev = started(lambda folder: Command(["bash", "-c", f"{command} {streams}"], folder, project, wait=False))
+    seen: set[int] = set()
+    if "head" in streams:
+        dev.wait_for_output("open http://")
+
+    def has_ended() -> bool:
+        seen.update(dev.processes())
+        if "head" in streams:
+            with suppress(OSError):  # it ends
+                body(dev)  # which is a line that nobody reads
+        return dev.popen.poll() is not None
+
+    wait_until(has_ended, "it to end")
+    wait_until(lambda: not any(map(is_alive, seen)), "all that it has started to end")
+    assert seen
+    assert "Traceback" not in dev.output
+    assert "BrokenPipe" not in dev.output
+
+
+@pytest.mark.parametrize("command", ["check echo.py", "run echo.py --show", "config echo.py --for ini"])
+def test_what_is_said_once_ends_quietly_too(project, started, command):
+    command = f"{shlex.join([*UWASP])} {command} | true"
+    process = started(lambda folder: Process(["bash", "-c", command], folder / "log", cwd=project))
+    assert process.popen.wait(timeout=20) == 0
+    assert process.output == ""
+
+
 def test_ctrl_c_stops_it_before_it_is_ready(start_dev):
     dev = start_dev("echo.py", wait=False)
     wait_until(lambda: any(map(is_loading, dev.processes())), "uWSGI")
@@ -204,12 +242,49 @@ def test_an_address_of_another_machine_is_one_line(project):
         ("x = = 1", "echo", "echo.py, line 1: SyntaxError: invalid syntax"),
         ("import uwasp\nuwasp.WebSocketMiddleware(print, 'eventlet')", "echo", "no handler named 'eventlet' is inst"),
         ("", "echo", "echo has no application or app, no single Flask application, and no create_app or make_app"),
+        ("def create_app(debug=False): pass", "echo:create_app", "create_app is a function that makes an application"),
+        ("def app(scope, receive, send): pass", "echo:app", "echo:app is no WSGI application: it takes (scope, "),
+        ("PAGE = 1000 * 'x'", "echo:PAGE", f"echo:PAGE is no WSGI application, but '{59 * 'x'}...\n"),
         ("", "echo:app lication", "echo:app lication: after the colon stands the name of a callable"),
     ],
 )
 def test_an_application_that_cannot_be_loaded_is_one_line(project, code, named, said):
     (project / "echo.py").write_text(code)
-    assert one_line(uwasp("dev", named, "--port", 0, cwd=project)).startswith(f"uwasp: {said}")
+    assert f"{one_line(uwasp('dev', named, '--port', 0, cwd=project))}\n".startswith(f"uwasp: {said}")
+
+
+@pytest.mark.parametrize("command", [["check"], ["run"], ["dev", "--port", "0"]], ids=["check", "run", "dev"])
+def test_a_factory_in_the_place_of_an_application_is_told_how_to_be_named(project, command):
+    (project / "echo.py").write_text("def create_app():\n    pass\n")
+    assert one_line(uwasp(*command, "echo:create_app", cwd=project)).endswith(": write echo:create_app()")
+
+
+DECORATED = """
+from functools import wraps
+
+
+def responder(view):  # as Werkzeug's Request.application
+    @wraps(view)
+    def application(*args):
+        return view(args[0])(*args)
+
+    return application
+
+
+@responder
+def application(request):
+    return app
+"""
+
+
+@pytest.mark.parametrize("arguments", ["environ, start_response", "environ, start, more=None", "*args", "*a, **k"])
+def test_a_function_that_can_be_an_application_is_taken_for_one(project, arguments):
+    code = f"def app({arguments}):\n    return [b'plain']\n"
+    (project / "echo.py").write_text(f"{code}{DECORATED}")
+    for name in ("app", "application"):
+        check = uwasp("check", f"echo:{name}", cwd=project)
+        assert check.stderr == ""
+        assert check.stdout.startswith(f"echo:{name} loads under uWSGI")
 
 
 def test_a_line_of_a_file_of_variables_that_is_none_is_named(project):
@@ -270,17 +345,6 @@ def test_a_middleware_around_an_application_of_flask_goes_first(start_dev, proje
     text = (project / "echo.py").read_text()
     (project / "app.py").write_text(f"{text}{FLASK}\napp = create_app()\n".replace("application =", "around ="))
     assert echoes(start_dev())
-
-
-@pytest.fixture
-def django_project(project):
-    """As `django-admin startproject` makes it, with an echo around it."""
-    if find_spec("django") is None:
-        not_installed("django")
-    django = [sys.executable, "-m", "django", "startproject", "mysite", str(project)]
-    made = Process(django, project / "log")
-    assert made.popen.wait(timeout=60) == 0, made.output
-    return project
 
 
 def test_a_project_of_django_is_found_by_its_manage_py(start_dev, django_project):

@@ -1,4 +1,4 @@
-"""docs/command.md: what it has of other programs' files is used as it stands."""
+"""docs/command.md, and the command in other documents: what they have is used as it stands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from commands import UWASP, port_of, port_of_router, uwasp
 from processes import BareUwsgi, uwsgi_program
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "command.md"
+PRODUCTION = DOCUMENT.with_name("production.md")
 
 
 def block(language: str, containing: str = "") -> str:
@@ -64,6 +66,29 @@ def test_an_ini_is_a_vassal_as_it_is_and_a_save_reloads_it(project, tmp_path, st
     ini.write_text(f"{written.stdout}# touched\n")
     os.utime(ini, (later, later))
     process.wait_for_output("vassal echo.ini is ready to accept requests", 2)
+    assert echoes(port_of(process))
+
+
+def test_a_reload_behind_a_check_does_not_end_a_service_with_code_that_does_not_load(project, tmp_path, started):
+    (command,) = re.findall(r"^uwasp check .* && systemctl reload chat$", PRODUCTION.read_text(), re.MULTILINE)
+    where = ["--bind", "127.0.0.1:0", "--stats", f"{tmp_path}/stats"]
+    written = uwasp("config", "echo:application", "--for", "ini", "--processes", 1, *where, cwd=project)
+    (tmp_path / "chat.ini").write_text(written.stdout)
+    process = started(lambda folder: BareUwsgi([str(uwsgi_program()), "--ini", f"{tmp_path}/chat.ini"], folder / "log"))
+    process.wait_for_output("Stats server enabled")  # by then the master hears signals
+
+    command = command.replace("uwasp check chat:", f"{shlex.join(UWASP)} check echo:")
+    command = command.replace("/etc/uwsgi/chat.ini", f"{tmp_path}/chat.ini")
+    command = command.replace("systemctl reload chat", f"kill -HUP {process.popen.pid}")
+    healthy = (project / "echo.py").read_text()
+    (project / "echo.py").write_text("import flaskk\n")
+    result = subprocess.run(["sh", "-c", command], cwd=project, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr.startswith("uwasp: echo.py, line 1: there is no module flaskk")
+    assert echoes(port_of(process))
+    (project / "echo.py").write_text(healthy)
+    subprocess.run(["sh", "-c", command], cwd=project, check=True, timeout=60)
+    process.wait_for_output("spawned uWSGI worker 1", 2)
     assert echoes(port_of(process))
 
 

@@ -20,7 +20,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from commands import UWASP, port_of, uwasp
-from processes import ACCEPTING, BareUwsgi, listening_socket, wait_until
+from processes import ACCEPTING, BareUwsgi, debian_uwsgi, listening_socket, uwsgi_program, wait_until
 from uwasp_cli.figures import OF_A_PATH, Figures
 from uwasp_cli.prometheus import exposition
 
@@ -234,6 +234,25 @@ def test_in_a_terminal_each_table_takes_the_place_of_the_one_before(running, tmp
     for name in ("worker", "pid", "status", "open", "in/s", "out/s", "KiB/s", "waiting", "unread", "new/s"):
         assert name.encode() in shown, name
     assert (b"\x1b[H\x1b[J" in shown) != has_rich
+
+
+@pytest.mark.parametrize("loop", [["--threads", "20"], ["--gevent", "100"]], ids=["threads", "gevent"])
+@pytest.mark.parametrize("program", ["pyuwsgi", "debian"])
+def test_there_are_no_metrics_for_each_thread_or_greenlet(project, tmp_path, started, loop, program):
+    text = (project / "echo.py").read_text()
+    (project / "echo.py").write_text(text.replace('"threads"', f'"{loop[0].removeprefix("--")}"'))
+    uwsgi = debian_uwsgi("python3", "gevent_python3") if program == "debian" else uwsgi_program()
+    where = ["--bind", "127.0.0.1:0", "--stats", f"{tmp_path}/stats", "--uwsgi", str(uwsgi), "--processes", "2"]
+    command = [*UWASP, "run", "echo:application", *where, *loop]
+    run = started(lambda folder: BareUwsgi(command, folder / "log", cwd=project))
+    run.wait_for_output("Stats server enabled")
+    with socket.socket(socket.AF_UNIX) as stats:
+        stats.connect(f"{tmp_path}/stats")
+        with stats.makefile() as file:
+            names = set(json.load(file)["metrics"])
+    assert "uwasp.open" in names
+    assert len(names) <= 70  # ours are 11, and uWSGI's some 20 for each worker
+    assert not [name for name in names if ".core." in name]
 
 
 def test_who_has_seen_enough_leaves_no_complaint(running):

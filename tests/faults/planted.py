@@ -101,8 +101,15 @@ README = [
     Fault(
         "an upgrade outside uWSGI is let through",
         "such requests get 501",
-        'return "this application does not run under uWSGI, whose connections uWASP takes over"',
-        "return None",
+        "    if uwsgi is None:\n        return (\n",
+        "    if uwsgi is None:\n        return None and (\n",
+        ("tests/packaging/test_outside_uwsgi.py::test_an_upgrade_gets_501_with_the_reason",),
+    ),
+    Fault(
+        "the 501 does not say how to start it",
+        "The body says which, and how to start it: by `uwasp dev`",
+        'start it by `uwasp dev`, "\n            "of uwasp-cli, or by uwsgi',
+        'start it by "\n            "uwsgi',
         ("tests/packaging/test_outside_uwsgi.py::test_an_upgrade_gets_501_with_the_reason",),
     ),
     Fault(
@@ -3529,6 +3536,8 @@ TESTING = [
 ]
 
 DEV_TESTS = "tests/command/test_dev.py::"
+DOCUMENT_TESTS = "tests/command/test_document.py::"
+CHECK_TESTS = "tests/command/test_check.py::"
 
 COMMAND = [
     Fault(
@@ -3554,6 +3563,13 @@ COMMAND = [
         (DEV_TESTS + "test_a_signal_stops_it_quietly_and_leaves_nothing_running",),
     ),
     Fault(
+        "uwasp dev goes on where nobody reads what it says",
+        "and so does a pipe behind which nobody reads any more",
+        "        except BrokenPipeError:\n",
+        "        except BlockingIOError:\n",
+        (DEV_TESTS + "test_where_nobody_reads_any_more_it_ends_quietly_and_leaves_nothing_running[2>&1 | head -1]",),
+    ),
+    Fault(
         "only threads are tried",
         "So the command loads it with threads, and with gevent if the handler refuses that",
         '        if report.get("is_for_another_loop") and self._untried:',
@@ -3573,6 +3589,20 @@ COMMAND = [
         "    if len(ours) == 1:",
         "    if len(ours) == 0:",
         (DEV_TESTS + "test_a_middleware_around_an_application_of_flask_goes_first",),
+    ),
+    Fault(
+        "a handler that is not installed is taken",
+        "a handler of that name has to be installed",
+        "        _look_for(options.handler)\n",
+        "",
+        (DEV_TESTS + "test_a_handler_that_is_not_installed_is_one_line_with_those_that_are[check]",),
+    ),
+    Fault(
+        "a function that makes an application is taken for one",
+        "A function that makes one and stands without `()` is told from an application by its arguments",
+        "    if inspect.isfunction(found):",
+        "    if found is None:",
+        (DEV_TESTS + "test_a_factory_in_the_place_of_an_application_is_told_how_to_be_named[check]",),
     ),
     Fault(
         "uwasp run stays beside uWSGI",
@@ -3596,6 +3626,13 @@ COMMAND = [
         "        return (PYTHON, *gevent, *((ROUTER,) if router else ()))",
         "        return (*gevent, PYTHON, *((ROUTER,) if router else ()))",
         ("tests/command/test_config.py::test_an_ini_for_debians_uwsgi_names_its_plugins_in_their_order[gevent]",),
+    ),
+    Fault(
+        "uWSGI has metrics for each greenlet",
+        "uWSGI would add seven metrics for each thread or greenlet",
+        '        "metrics-no-cores",\n        lambda setup: bool(setup.stats),\n',
+        '        "metrics-no-cores",\n        lambda setup: False,\n',
+        (TOP + "test_there_are_no_metrics_for_each_thread_or_greenlet[pyuwsgi-gevent]",),
     ),
     Fault(
         "max-fd is whatever is allowed",
@@ -3628,8 +3665,8 @@ COMMAND = [
     Fault(
         "no ping is waited for",
         "as from a page of `--origin`, and has a ping answered",
-        "    if answered.wait(LONGEST):",
-        "    if not answered.wait(0) or True:",
+        "        is_answered = answered.is_set()\n",
+        "        is_answered = True\n",
         ("tests/command/test_check.py::test_a_router_that_forwards_no_frames_is_explained",),
     ),
     Fault(
@@ -3638,6 +3675,77 @@ COMMAND = [
         "os.killpg(process.pid, signal.SIGKILL)\n            process.wait()",
         "process.kill()\n            process.wait()",
         ("tests/command/test_check.py::test_nothing_is_left_of_what_the_application_starts_while_it_is_looked_at",),
+    ),
+    Fault(
+        "a server that fails when it is opened passes",
+        "Half a second later the server has to be there still: one whose `on_open` raises closes with 1011",
+        "            _read(client, LISTENING)\n",
+        "            _read(client, 0)\n",
+        (CHECK_TESTS + "test_a_server_that_closes_after_the_answer_to_a_ping_is_told_of_unless_all_is_well",),
+    ),
+    Fault(
+        "a check of code that does not load lets a reload go on",
+        "fails if the code does not load",
+        '        print(f"uwasp: {problem}", file=sys.stderr)\n        return 1\n',
+        '        print(f"uwasp: {problem}", file=sys.stderr)\n        return 0\n',
+        (DOCUMENT_TESTS + "test_a_reload_behind_a_check_does_not_end_a_service_with_code_that_does_not_load",),
+    ),
+    Fault(
+        "a check of an ini takes the sockets of a service that runs",
+        "Nothing listens at its addresses, writes its logs and files, or starts its hooks and daemons",
+        "    return name in DONE and not",
+        '    return (name in DONE or name == "http-socket") and not',
+        (CHECK_TESTS + "test_a_service_that_runs_is_not_touched_by_a_check_of_its_ini[pyuwsgi-threads]",),
+        short=True,
+    ),
+    Fault(
+        "a check removes the files of a service that runs",
+        "nothing is removed",
+        'PRINTING = ("--set=uwasp-print=@(callint://show_config)", "--set=uwasp-end=@(callint://_exit)")',
+        'PRINTING = ("--hook-asap=call:show_config", "--hook-asap=callint:exit 0")',
+        (CHECK_TESTS + "test_a_service_that_runs_is_not_touched_by_a_check_of_its_ini[pyuwsgi-threads]",),
+    ),
+    Fault(
+        "the application does not find what is left undone",
+        "The application finds all of it in `uwsgi.opt`",
+        "        told[name.removeprefix(PREFIX)] = True if",
+        "        told[name] = True if",
+        (CHECK_TESTS + "test_the_application_finds_in_uwsgis_options_what_is_left_undone",),
+    ),
+    Fault(
+        "Django's rule for origins looks like a hole",
+        "whose rule for the origin of pages holds if it is Django's or Socket.IO's",
+        '        rule = ORIGINS.get(middleware["owner"])\n',
+        '        rule = ""\n',
+        (CHECK_TESTS + "test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
+    ),
+    Fault(
+        "the routes of Django are not told",
+        "the paths and their servers, those among the routes of Flask and of Django too",
+        '        "routes": [*_routes_of_flask(loaded.application), *_routes_of_django()],\n',
+        '        "routes": _routes_of_flask(loaded.application),\n',
+        (CHECK_TESTS + "test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
+    ),
+    Fault(
+        "that manage.py check says nothing is not noticed",
+        "and if it does not say it, since `uwasp_django` is not in `INSTALLED_APPS`",
+        "    if not apps.is_installed(DJANGO):",
+        "    if not DJANGO:",
+        (CHECK_TESTS + "test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
+    ),
+    Fault(
+        "a socket in a folder that is missing is not seen",
+        "a socket, that of the stats among them, in a folder that is not there",
+        'STATS = ("stats", "stats-server")',
+        "STATS = ()",
+        (CHECK_TESTS + "test_a_socket_whose_folder_is_missing_is_named",),
+    ),
+    Fault(
+        "the stats socket is in /run wherever the other is",
+        "the stats socket is beside it",
+        "stats if options.stats is None and not where.is_unix else options.stats",
+        "stats if options.stats is None else options.stats",
+        ("tests/command/test_config.py::test_the_stats_socket_of_an_ini_is_beside_its_socket",),
     ),
 ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uwasp_cli import limits
+from uwasp_cli.configuration import is_socket
 from uwasp_cli.handshake import try_handshake
 from uwasp_cli.probing import probe
 from uwasp_cli.target import find_target
@@ -15,6 +16,13 @@ from uwasp_cli.uwsgi import find_uwsgi
 
 __all__ = ["run"]
 
+ORIGIN = "allowed_origins"
+# Where it is not uWASP that looks at the origin of a page, by the package that does.
+ORIGINS = {
+    "uwasp_django": "by Django's rule for forms: pages of the own host, and of CSRF_TRUSTED_ORIGINS",
+    "uwasp_socketio": "by Socket.IO's rule: cors_allowed_origins of its server",
+}
+RUNTIME = Path("/run")  # is empty after each start of the system: what is in it is made anew with each service
 FEW = 1024  # connections that wait, descriptors: what systems allow by default is not more
 
 
@@ -52,14 +60,32 @@ def described(found: Mapping[str, Any]) -> Iterator[str]:
     for middleware in found["middlewares"]:
         yield f"handler: {middleware['handler']}"
         yield f"bus: {middleware['bus']}"
-        yield f"options: {_options(middleware['options'])}"
+        rule = ORIGINS.get(middleware["owner"])
+        options = {name: value for name, value in middleware["options"].items() if not (rule and name == ORIGIN)}
+        yield f"options: {_options(options)}"
+        if rule:
+            yield f"origins: {rule}"
         for server in middleware["servers"]:
             own = {name: value for name, value in server["options"].items() if middleware["options"].get(name) != value}
             yield f"path: {server['path']} {server['server']}{f', {_options(own)}' if own else ''}"
     for route in found["routes"]:
         yield f"route: {route}"
     yield f"C: {'uwasp-speedups is in use' if found['speedups'] else 'uwasp-speedups is not in use'}"
+    for name, path in _without_folder(found):
+        if _is_made_at_a_start(path):
+            yield f"{name}: {path}, in a folder to be made at a start; RuntimeDirectory= in a unit of systemd does that"
     yield f"backlog: {found['listen']} connections, descriptors: {found['descriptors']}"
+
+
+def _without_folder(found: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """The sockets on which uWSGI is to listen in folders that are not there, each with its option."""
+    for name, value in found["configured"]:
+        if is_socket(name, value) and not Path(value).parent.is_dir():
+            yield name, Path(value)
+
+
+def _is_made_at_a_start(path: Path) -> bool:
+    return RUNTIME in path.parents
 
 
 def _options(options: Mapping[str, str]) -> str:
@@ -87,6 +113,9 @@ def bites_of(found: Mapping[str, Any]) -> Iterator[str]:
         )
     if not found["master"]:
         yield "without a master, uWSGI does not reload, and does not replace a worker that ends: add --master"
+    for name, path in _without_folder(found):
+        if not _is_made_at_a_start(path):
+            yield f"{name} = {path}: there is no folder {path.parent}, and without it uWSGI does not start; make it"
 
 
 def check_url(url: str, origin: str | None) -> list[str]:

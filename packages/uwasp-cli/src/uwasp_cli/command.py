@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -18,7 +19,7 @@ APPLICATION = (
     "or app.py"
 )
 
-INTERRUPTED = 130  # as shells have it
+INTERRUPTED, NOBODY_READS = 130, 141  # as shells have it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
 
 
 def _split(typed: list[str]) -> tuple[list[str], list[str]]:
@@ -47,6 +51,7 @@ def _split(typed: list[str]) -> tuple[list[str], list[str]]:
 def _run(options: argparse.Namespace) -> int:
     command = import_module(f"uwasp_cli.{options.command}")  # and nothing that is not asked for
     code: int = command.run(options, environment_for(options))
+    sys.stdout.flush()
     return code
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from uwasp_cli.bind import Bind, bracketed, listen
 from uwasp_cli.inside import Order
@@ -51,7 +51,7 @@ class Second(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """Ctrl-C, or another signal that means the same."""
+    """Ctrl-C, or another signal that means the same, or nobody reads what is said."""
 
 
 Event = Accepts | Ended | Changed | Second | Stop
@@ -162,7 +162,7 @@ class Development:
             order,
             accepts=lambda instance: self._events.put(Accepts(instance)),
             ended=lambda instance: self._events.put(Ended(instance)),
-            show=_show,
+            show=self._show,
         )
         self._loops = [loop, *(other for other in self._loops if other != loop)]
 
@@ -192,7 +192,7 @@ class Development:
         if self._serving is not None:
             self._end(self._serving)  # when it has ended, the new one is what there is
         else:
-            print(f"open {self._url()}  (Ctrl-C stops it)", flush=True)
+            self._print(f"open {self._url()}  (Ctrl-C stops it)", sys.stdout)
         self._serving, self._starting = instance, None
 
     def _url(self) -> str:
@@ -229,7 +229,18 @@ class Development:
         self._say("what was there before goes on; the next save tries again")
 
     def _say(self, text: str) -> None:
-        _show(f"uwasp: {text}")
+        self._show(f"uwasp: {text}")
+
+    def _show(self, line: str) -> None:
+        self._print(line, sys.stderr)
+
+    def _print(self, line: str, stream: TextIO) -> None:
+        """Print a line; in whatever thread. Where nobody reads any more, as behind `| head`, all is to end."""
+        try:
+            print(line, file=stream, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            self._events.put(Stop())
 
     def _end(self, instance: Instance) -> None:
         """Begin to end one; `Ended` follows."""
@@ -264,10 +275,6 @@ class Development:
                 case Second():
                     self._insist()
         signal.alarm(0)
-
-
-def _show(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _shown(path: Path) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 from websockets.http11 import Response
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 from websockets.uri import parse_uri
@@ -16,6 +18,8 @@ from websockets.uri import parse_uri
 __all__ = ["try_handshake"]
 
 LONGEST = 5.0  # seconds, for the answer and for a ping's
+LISTENING = 0.5  # seconds, after the ping's: what the server raises in its first event is told by a close frame
+STEP = 0.02  # seconds; a pong wakes nobody who waits for messages
 PARTING = 1.0  # seconds, for the close
 LONGEST_BODY = 200  # characters, of what an answer is quoted
 
@@ -30,10 +34,22 @@ MEANINGS: Mapping[int, str] = {
     404: "there is no WebSocket at this path",
     426: "a WebSocket is there, and the header Upgrade did not arrive: a proxy in front drops it",
     500: "an error in the application: see the log",
-    501: "the application runs outside uWSGI, or TLS ends in uWSGI's worker (--https-socket)",
+    501: "it runs outside uWSGI (start it by `uwasp dev` or `run`), or TLS ends in uWSGI's worker (--https-socket)",
     502: "the proxy in front does not reach uWSGI, or authorize raised an exception: see both logs",
     503: "it is full: max_connections, or no descriptor or thread is left; or the proxy in front finds no uWSGI",
     504: "uWSGI did not answer the proxy in front in time",
+}
+NO_FRAMES = (
+    "the handshake was answered, and no frame after it: uWSGI's --http without --http-websockets, or a proxy in front "
+    "that passes no upgrades"
+)
+NORMAL = 1000
+# The same of a close code.
+MEANINGS_OF_CLOSES: Mapping[int, str] = {
+    1001: "the worker ends, as at a reload",
+    1006: "the connection ended without a close frame",
+    1011: "an exception in the server, as in its on_open: see the log",
+    1013: "there is no room for it",
 }
 
 
@@ -54,10 +70,22 @@ def try_handshake(url: str, origin: str | None) -> str | None:
         return f"{error}: expected ws://host/path or wss://host/path"
     except TimeoutError:
         return f"no answer within {LONGEST:.0f} s: all of uWSGI's threads or greenlets are busy, or its backlog is full"
-    except (OSError, InvalidHandshake, EOFError) as error:
+    except (InvalidMessage, EOFError) as error:  # the second: an older websockets
+        return _of_message(error)
+    except (OSError, InvalidHandshake) as error:
         return f"{type(error).__name__}: {error}"
     with client:
         return _of_frames(client)
+
+
+def _of_message(error: Exception) -> str:
+    """What comes in the place of an answer in HTTP."""
+    if isinstance(error.__cause__ or error, (EOFError, ConnectionError)):
+        return (
+            "the server closed the connection without an answer: an exception in the server's __init__ or authorize, "
+            "or a worker that was killed, see its log; or it does not speak HTTP (--socket, --https)"
+        )
+    return "what answers there does not speak HTTP: is it uWSGI's --socket, or TLS (wss://)?"
 
 
 def _of_status(response: Response) -> str:
@@ -71,15 +99,27 @@ def _of_status(response: Response) -> str:
 
 
 def _of_frames(client: ClientConnection) -> str | None:
-    """After the handshake: whether frames come through."""
+    """After the handshake: whether frames come through, and whether the server stays."""
+    is_answered = False
     with suppress(ConnectionClosed):  # which is told below
         answered = client.ping()
-        if answered.wait(LONGEST):
-            return None
-    protocol = client.protocol
-    if protocol.close_code is not None:
-        return f"it was opened, and closed at once with {protocol.close_code} {protocol.close_reason!r}"
-    return (
-        "the handshake was answered, and no frame after it: uWSGI's --http without --http-websockets, or a proxy in "
-        "front that passes no upgrades"
-    )
+        _read(client, LONGEST, answered.is_set)
+        is_answered = answered.is_set()
+        if is_answered:
+            _read(client, LISTENING)
+    if client.protocol.state is State.OPEN:
+        return None if is_answered else NO_FRAMES
+    client.close()  # waits until it is
+    code, reason = client.protocol.close_code, client.protocol.close_reason
+    if is_answered and code == NORMAL:
+        return None  # what it had to say has been said
+    meaning = MEANINGS_OF_CLOSES.get(code or 0, "")
+    return f"it was opened, and closed at once with {code} {reason!r}{meaning and f': {meaning}'}"
+
+
+def _read(client: ClientConnection, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> None:
+    """Read what comes for so long, or until it is enough, or the server closes the connection."""
+    until = time.monotonic() + seconds
+    while client.protocol.state is State.OPEN and not is_enough() and (left := until - time.monotonic()) > 0:
+        with suppress(TimeoutError):
+            client.recv(timeout=min(left, STEP))

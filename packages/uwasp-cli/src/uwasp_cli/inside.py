@@ -1,7 +1,7 @@
 """What runs inside uWSGI, for the command outside: it says what it is to load, and is told how that went.
 
 The order goes in by the environment, and the answer comes out by a descriptor, which uWSGI keeps open, whoever it
-becomes and wherever it logs to. `uwsgi` is not imported: uWASP knows it.
+becomes and wherever it logs to.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import json
 import os
 import tempfile
 import traceback
+from importlib import import_module
 from typing import Any
 
 from uwasp_cli import loading
+from uwasp_cli.configuration import PREFIX
 from uwasp_cli.target import Target
 
-__all__ = ["LOADED", "LOADING", "Order", "answer", "describe_failure", "ordered"]
+__all__ = ["LOADED", "LOADING", "Order", "answer", "describe_failure", "ordered", "tell_options"]
 
 TARGET = "UWASP_CLI_TARGET"
 ANSWER = "UWASP_CLI_ANSWER"
@@ -53,6 +55,15 @@ class Order:
 def ordered() -> Target:
     """From inside: what this uWSGI was started for."""
     return Target(**json.loads(os.environ[TARGET]))
+
+
+def tell_options() -> None:
+    """From inside: have `uwsgi.opt` say what is not done by its own name, in uWSGI's way."""
+    # Not by way of uWASP, which is imported after the application; see `uwasp_cli.loading`.
+    told: dict[str, bytes | bool] = import_module("uwsgi").opt
+    for name in [name for name in told if name.startswith(PREFIX)]:
+        value = told.pop(name)
+        told[name.removeprefix(PREFIX)] = True if value == b"true" else value
 
 
 def answer(**report: Any) -> None:

@@ -10,13 +10,18 @@ import gc
 import logging
 import os
 import resource
+import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 from uwasp_cli import loading
-from uwasp_cli.inside import answer, describe_failure, ordered
+from uwasp_cli.inside import answer, describe_failure, ordered, tell_options
 
 __all__: list[str] = []
+
+DJANGO = "uwasp_django"
+OWNERS = (DJANGO, "uwasp_socketio")  # they look at a page's origin themselves, and let uWASP take any
 
 
 class Heard(logging.Handler):
@@ -34,25 +39,39 @@ def inspect() -> dict[str, Any]:
     """What there is."""
     heard = Heard()
     logging.getLogger("uwasp").addHandler(heard)
+    tell_options()
     loaded = loading.load(_target)
     import uwasp
     from uwasp import takeover
 
     # Not `isinstance`, which would make a lazy object look up what it stands for.
     middlewares: list[Any] = [one for one in gc.get_objects() if issubclass(type(one), uwasp.WebSocketMiddleware)]
+    owners = dict(_owners())
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return {
         "name": loaded.name,
         "loop": takeover.loop() or "threads",
-        "middlewares": [_describe(one) for one in middlewares],
-        "routes": _routes_of_flask(loaded.application),
+        "middlewares": [{**_describe(one), "owner": owners.get(id(one), "")} for one in middlewares],
+        "routes": [*_routes_of_flask(loaded.application), *_routes_of_django()],
         "speedups": uwasp.speedups.in_use,
-        "warnings": heard.messages,
+        "warnings": [*heard.messages, *_warnings_of_django()],
         "listen": takeover.backlog(),
         "descriptors": limit,
         "master": takeover.is_set("master"),
         "interpreters": bool(takeover.values("mount")) and not takeover.is_set("single-interpreter"),
     }
+
+
+def _owners() -> Iterator[tuple[int, str]]:
+    """By its id, each middleware that a framework's package has made for itself, and that package."""
+    from uwasp import WebSocketMiddleware
+
+    for one in gc.get_objects():
+        package = str(type(one).__module__).partition(".")[0]
+        if package in OWNERS:
+            for value in getattr(one, "__dict__", {}).values():
+                if issubclass(type(value), WebSocketMiddleware):
+                    yield id(value), package
 
 
 def _describe(middleware: Any) -> dict[str, Any]:
@@ -92,6 +111,40 @@ def _routes_of_flask(application: Any) -> list[str]:
     """What uwasp-flask has among Flask's own routes."""
     rules = getattr(getattr(application, "url_map", None), "iter_rules", None)
     return sorted(rule.rule for rule in rules() if rule.websocket) if rules is not None else []
+
+
+def _is_of_django() -> bool:
+    """Whether a project of Django's with WebSockets has been loaded."""
+    if DJANGO not in sys.modules:
+        return False
+    from django.apps import apps
+
+    return bool(apps.ready)
+
+
+def _routes_of_django() -> list[str]:
+    """The WebSockets of the URLconf."""
+    if not _is_of_django():
+        return []
+    from uwasp_django import checks, views
+
+    servers = [(path, getattr(pattern.callback, views.SERVER, None)) for path, pattern in checks.views()]
+    return [f"{path} {_name(_made(server))}" for path, server in servers if server is not None]
+
+
+def _warnings_of_django() -> Iterator[str]:
+    """What `manage.py check` would say, and whether it does."""
+    if not _is_of_django():
+        return
+    from django.apps import apps
+
+    from uwasp_django import checks
+
+    if not apps.is_installed(DJANGO):
+        yield f"{DJANGO} is not in INSTALLED_APPS, so manage.py check says nothing of WebSockets: add it"
+    for check in (checks.check_settings, checks.check_urls, checks.check_wsgi):
+        for message in check(None):
+            yield f"{message.id}: {message.msg}{f'; {message.hint}' if message.hint else ''}"
 
 
 _target = ordered()

@@ -5,6 +5,7 @@ It imports uWASP after the application: what that has gevent patch should not ha
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import sysconfig
@@ -12,7 +13,7 @@ import traceback
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from types import FrameType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from uwasp_cli.target import Target
@@ -20,6 +21,7 @@ from uwasp_cli.target import Target
 __all__ = ["Loaded", "NotLoadable", "describe", "is_for_another_loop", "load"]
 
 USUAL = ("application", "app")
+LONGEST = 60  # characters, of what is quoted
 FACTORIES = ("create_app", "make_app")  # of Flask's
 
 
@@ -112,8 +114,39 @@ def _take(module: ModuleType, name: str) -> Any:
     if name.endswith("()"):
         found = found()
     if not callable(found):
-        raise NotLoadable(f"{module.__name__}:{name} is no WSGI application, but {found!r}")
+        raise NotLoadable(f"{module.__name__}:{name} is no WSGI application, but {_shortened(repr(found))}")
+    if inspect.isfunction(found):
+        _look_at_arguments(found, module.__name__, name)
     return found
+
+
+def _look_at_arguments(function: FunctionType, module: str, name: str) -> None:
+    """Tell a function that is an application from one that makes one, or is something else.
+
+    Raises:
+        NotLoadable: it is none.
+    """
+    signature = inspect.signature(function, follow_wrapped=False)  # a decorator may make an application of another
+    is_open = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature.parameters.values())
+    if _takes(signature, 0) and not is_open:
+        raise NotLoadable(
+            f"{name} is a function that makes an application, and none itself, for it needs no environ and "
+            f"start_response: write {module}:{name}()"
+        )
+    if not _takes(signature, 2):
+        raise NotLoadable(f"{module}:{name} is no WSGI application: it takes {signature}, not environ, start_response")
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def describe(error: BaseException, folder: str) -> str:

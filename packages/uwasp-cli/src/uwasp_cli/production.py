@@ -30,7 +30,7 @@ def find_setup(
 
     Args:
         bind: where it listens by default.
-        stats: the path of the stats socket by default.
+        stats: the path of the stats socket by default, where it listens on no Unix socket.
 
     Raises:
         Problem: an option cannot be, or the application cannot be loaded.
@@ -39,7 +39,7 @@ def find_setup(
     uwsgi = find_uwsgi(options.uwsgi)
     where = parse_bind(options.bind or bind, options.router)
     _look_at_length(where.path, "--bind")
-    figures = stats_path(where, options.stats if options.stats is not None else stats)
+    figures = stats_path(where, stats if options.stats is None and not where.is_unix else options.stats)
     _look_at_length(figures, "--stats")
     name, loop = _name_and_loop(options, target, uwsgi, environment)
     given: int | None = options.gevent if loop == "gevent" else options.threads

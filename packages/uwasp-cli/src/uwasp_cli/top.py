@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -40,17 +38,13 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     figures = read(address)
     if not figures.total:
         raise Problem(f"{address}: {NOT_REGISTERED}")
-    try:
-        if options.json:
-            print(json.dumps(figures.as_json))
-        elif options.prometheus:
-            print(exposition(figures), end="")
-        else:
-            with screen() as show:
-                _show(address, figures, options.interval, show)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if options.json:
+        print(json.dumps(figures.as_json))
+    elif options.prometheus:
+        print(exposition(figures), end="")
+    else:
+        with screen() as show:
+            _show(address, figures, options.interval, show)
     return 0
 
 

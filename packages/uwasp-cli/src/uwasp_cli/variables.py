@@ -6,12 +6,14 @@ import argparse
 import os
 import re
 import shlex
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from uwasp_cli.problem import Problem
 
 __all__ = ["environment_for"]
 
+HANDLERS = "uwasp.handlers"  # the group of entry points
 LINE = re.compile(r"(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*)")
 
 
@@ -19,14 +21,22 @@ def environment_for(options: argparse.Namespace) -> dict[str, str]:
     """The environment for what was typed; the file is read now.
 
     Raises:
-        Problem: there is no such file, or a line in it is something else.
+        Problem: there is no such file, or a line in it is something else; or no such handler is installed.
     """
     environment = dict(os.environ)
     if options.env_file:
         environment.update(read_variables(Path(options.env_file)))
     if options.handler:
+        _look_for(options.handler)
         environment["UWASP_HANDLER"] = options.handler
     return environment
+
+
+def _look_for(handler: str) -> None:
+    """See that a handler is there: the application may not even read its name."""
+    installed = sorted({entry.name for entry in entry_points(group=HANDLERS)})
+    if handler not in installed:
+        raise Problem(f"--handler {handler}: no such handler is installed; there is {' or '.join(installed) or 'none'}")
 
 
 def read_variables(path: Path) -> dict[str, str]:

@@ -199,7 +199,10 @@ def has_request() -> bool:
 def refusal() -> str | None:
     """Why the connection of the current request cannot be taken over; `None` if it can be."""
     if uwsgi is None:
-        return "this application does not run under uWSGI, whose connections uWASP takes over"
+        return (
+            "this application does not run under uWSGI, whose connections uWASP takes over: start it by `uwasp dev`, "
+            "of uwasp-cli, or by uwsgi"
+        )
     ports = _tls_ports()
     if ports and _local_port(uwsgi.connection_fd()) in ports:
         return (

@@ -99,7 +99,8 @@ def releasing(handler_class: type[Handler]) -> type[Handler]:
     own = getattr(handler_class, "websocket_class", Handler.websocket_class)
     kind = _AwaitedReceiving if iscoroutinefunction(own.receive) else _Receiving
     websocket_class = new_class(own.__name__, (kind, own), exec_body=lambda names: names.update(__slots__=()))
-    return cast("type[Handler]", type(handler_class.__name__, (handler_class,), {"websocket_class": websocket_class}))
+    names = {"__module__": handler_class.__module__, "websocket_class": websocket_class}
+    return cast("type[Handler]", type(handler_class.__name__, (handler_class,), names))
 
 
 class _Receiving(WebSocket):

@@ -24,10 +24,7 @@ logger = logging.getLogger("uwasp.django")
 
 KEY = "uwasp_django.visit"  # in the environ of a request for a WebSocket
 SERVER = "websocket_server"  # attribute of a view, which decorators of views copy: what can be checked of its server
-OUTSIDE = (
-    "Start it by uWSGI, for instance: "
-    "uwsgi --http-socket 127.0.0.1:8000 --threads 4 --module yourproject.wsgi:application"
-)
+OUTSIDE = "For instance: uwsgi --http-socket 127.0.0.1:8000 --threads 4 --module yourproject.wsgi:application"
 NOT_WRAPPED = (
     "this WebSocket needs WebSocketApplication, of uwasp_django, around what get_wsgi_application() returns: "
     "see the project's wsgi.py"

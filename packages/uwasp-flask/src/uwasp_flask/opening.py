@@ -24,8 +24,8 @@ NAME = "uwasp_flask"  # in `app.extensions`
 # What the 101 has of its own, or has not.
 NOT_FOR_A_101 = ("connection", "content-length", "content-type", "transfer-encoding", "upgrade")
 OUTSIDE = (
-    "this application does not run under uWSGI, whose connections uWASP takes over. Start it by uWSGI, for instance: "
-    "uwsgi --http-socket 127.0.0.1:5000 --threads 4 --module yourmodule:app"
+    "this application does not run under uWSGI, whose connections uWASP takes over: start it by `uwasp dev`, of "
+    "uwasp-cli, or by uwsgi. For instance: uwsgi --http-socket 127.0.0.1:5000 --threads 4 --module yourmodule:app"
 )
 
 
