@@ -3354,17 +3354,17 @@ FLASK = [
     ),
     Fault(
         "receive raises when the time passes",
-        "`ws.receive(timeout)`, `ws.send(data)`, `ws.close(reason, message)`, `ws.connected`",
+        "`None` if none has come in that many seconds",
         "        except TimeoutError:\n            return None",
         "        except ZeroDivisionError:\n            return None",
         (FLASK_TESTS + "test_receive_returns_none_when_the_time_passes[threads]",),
     ),
     Fault(
-        "what is no bytes is not sent as text",
-        "`ws.receive(timeout)`, `ws.send(data)`, `ws.close(reason, message)`, `ws.connected`",
-        " else str(data)\n",
-        " else data\n",
-        (FLASK_TESTS + "test_who_closes_says_why_and_what_is_no_bytes_goes_out_as_text[threads]",),
+        "what is neither text nor binary goes out as text",
+        "Anything else, `None` among it, raises `TypeError`",
+        "            self.websocket.send(data)\n",
+        "            self.websocket.send(data if isinstance(data, (bytes, bytearray, memoryview)) else str(data))\n",
+        (FLASK_TESTS + "test_what_is_neither_text_nor_binary_is_not_sent_and_the_error_says_what_is[threads]",),
     ),
     Fault(
         "ConnectionClosed has no words of flask-sock's",

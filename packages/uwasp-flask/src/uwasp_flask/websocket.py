@@ -44,17 +44,17 @@ class WebSocket:
     def __init__(self, websocket: uwasp.WebSocket) -> None:
         self.websocket = websocket
 
-    def send(self, data: Any) -> None:
-        """Send a message: `bytes`, or anything bytes-like, as binary, and the `str` of anything else as text.
+    def send(self, data: str | bytes | bytearray | memoryview) -> None:
+        """Send a message: a `str` as text, anything bytes-like as binary.
 
         Waits while the client does not read; see `uwasp.WebSocket.send`.
 
         Raises:
             ConnectionClosed: the connection is closed, or closing.
+            TypeError: the data is neither `str` nor bytes-like. The connection goes on.
         """
-        message = data if isinstance(data, str | bytes | bytearray | memoryview) else str(data)
         try:
-            self.websocket.send(message)
+            self.websocket.send(data)
         except uwasp.ConnectionClosed as error:
             raise ConnectionClosed(error.code, error.reason) from None
 
