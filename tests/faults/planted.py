@@ -3367,6 +3367,20 @@ FLASK = [
         (FLASK_TESTS + "test_what_is_neither_text_nor_binary_is_not_sent_and_the_error_says_what_is[threads]",),
     ),
     Fault(
+        "a group does not take the WebSocket of Flask's functions",
+        "takes either, in `add`, `remove` and `exclude`",
+        '    websocket = getattr(ws, "websocket", ws)\n',
+        "    websocket = ws\n",
+        ("tests/frameworks/test_flask_in_process.py::test_a_group_takes_the_websocket_of_a_function",),
+    ),
+    Fault(
+        "a group that is given a server says nothing of WebSockets",
+        "`self`, the server, is refused",
+        "    if not isinstance(websocket, WebSocket):\n",
+        "    if websocket is None:\n",
+        ("tests/groups/test_membership.py::test_a_member_is_a_websocket_and_no_server",),
+    ),
+    Fault(
         "ConnectionClosed has no words of flask-sock's",
         "it has `reason` and `message`, as there",
         "            return self.websocket.receive(timeout)\n        except TimeoutError:\n            return None\n        except uwasp.ConnectionClosed as error:",

@@ -380,7 +380,7 @@ def talks(ws):
 @sock.route("/member")
 def member(ws):
     room = Group("members")
-    room.add(ws.websocket)
+    room.add(ws)
     for message in ws:
         if message == "leave":
             return

@@ -35,8 +35,8 @@ class WebSocket:
     """One open connection, for the function of its route. The methods may be called from any thread or greenlet.
 
     Attributes:
-        websocket: the same connection in the core's words, a `uwasp.WebSocket`: for `uwasp.Group`, `send_json`, `ping`
-            and all else that is not here.
+        websocket: the same connection in the core's words, a `uwasp.WebSocket`: for `send_json`, `ping` and all else
+            that is not here. A `uwasp.Group` takes either.
     """
 
     __slots__ = ("websocket",)
@@ -116,6 +116,11 @@ class WebSocket:
     def close_message(self) -> str:
         """The text that came with `close_reason`, empty if there was none."""
         return self.websocket.close_reason
+
+    @property
+    def member_id(self) -> str:
+        """What tells this connection from all others in all processes: for `exclude` of `uwasp.Group.send`."""
+        return self.websocket.member_id
 
     @property
     def environ(self) -> dict[str, Any]:
