@@ -3353,6 +3353,20 @@ FLASK = [
         (OUTSIDE_UWSGI + "test_what_cannot_be_a_server_is_refused_when_it_gets_its_route",),
     ),
     Fault(
+        "a function that does not take what its rule has gets a route",
+        "is refused when it gets its route, or when its blueprint is registered",
+        "                check_rules(place, server, view, is_decorated)\n",
+        "                pass\n",
+        (OUTSIDE_UWSGI + "test_a_function_that_does_not_take_what_its_rule_has_is_refused_when_the_application_loads",),
+    ),
+    Fault(
+        "a function in a blueprint is not looked at",
+        "is refused when it gets its route, or when its blueprint is registered",
+        "                place.record(lambda state: check_rules(state.app, server, view, is_decorated))\n",
+        "                pass\n",
+        (OUTSIDE_UWSGI + "test_what_a_blueprints_prefix_has_is_for_its_functions_too",),
+    ),
+    Fault(
         "receive raises when the time passes",
         "`None` if none has come in that many seconds",
         "        except TimeoutError:\n            return None",

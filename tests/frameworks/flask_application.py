@@ -315,7 +315,7 @@ def streams(ws):
 
 @sock.route("/cookie")
 def cookie(ws):
-    ws.send(session["visits"])
+    ws.send(str(session["visits"]))
 
 
 @app.before_request
