@@ -878,6 +878,27 @@ ACCESS = [
         ("tests/protocol/test_routing.py::test_a_path_has_neither_query_nor_fragment",),
     ),
     Fault(
+        "an event by another library's name is passed over in silence",
+        "One by a name that other libraries have for these",
+        "        plain = _plain(ELSEWHERE.get(_plain(name), name))\n",
+        "        plain = _plain(name)\n",
+        ("tests/protocol/test_routing.py::test_an_attribute_that_looks_misspelt_is_warned_about",),
+    ),
+    Fault(
+        "a parameter in braces stands for itself",
+        "a `{name}` as others write it",
+        "    if braces:\n",
+        "    if braces and not braces:\n",
+        ("tests/protocol/test_routing.py::test_a_parameter_in_braces_is_refused",),
+    ),
+    Fault(
+        "nothing says that the ws of a server was never set",
+        "where it does not, the log says so when `self.ws` is missed",
+        '    if isinstance(error, AttributeError) and error.name == "ws"',
+        '    if isinstance(error, AttributeError) and error.name == ""',
+        ("tests/testkit/test_connect.py::test_a_server_whose_init_does_not_call_that_of_server_is_told_so",),
+    ),
+    Fault(
         "a misspelt option is passed over in silence",
         "a class attribute that looks like a misspelt option or method",
         "        warn_about_misspelt(described)",
