@@ -878,6 +878,20 @@ ACCESS = [
         ("tests/protocol/test_routing.py::test_a_path_has_neither_query_nor_fragment",),
     ),
     Fault(
+        "JSON() says nothing of how JSON is written",
+        "an object, and no class of them, so it is written without `()`",
+        'write codec = uwasp.JSON, without ()"',
+        'that is all"',
+        ("tests/protocol/test_codecs.py::test_json_is_a_codec_and_no_class_of_codecs",),
+    ),
+    Fault(
+        "a codec that is a class is taken",
+        "and not the class of one, nor a module, which are refused when the application loads",
+        "    if isinstance(codec, type):\n        raise",
+        "    if not codec:\n        raise",
+        ("tests/protocol/test_codecs.py::test_what_is_no_codec_is_refused_when_the_application_is_loaded",),
+    ),
+    Fault(
         "an event by another library's name is passed over in silence",
         "One by a name that other libraries have for these",
         "        plain = _plain(ELSEWHERE.get(_plain(name), name))\n",

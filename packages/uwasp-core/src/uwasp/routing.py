@@ -417,11 +417,14 @@ def _find_codec(described: Any) -> Codec[Any] | None:
         return None
     name = f"{_name(described)}.codec"
     if isinstance(codec, type):
-        raise TypeError(f"{name} is the class {codec.__name__}, and not an object of it: {codec.__name__}(...)")
+        raise TypeError(f"{name} is the class {codec.__name__}, and not an object of it: codec = {codec.__name__}(...)")
     for method, argument in (("decode", "message"), ("encode", "value")):
         found = getattr(codec, method, None)
         if not callable(found):
-            raise TypeError(f"{name} has no {method}({argument}), which each codec has: see uwasp.Codec ({codec!r})")
+            raise TypeError(
+                f"{name} has no {method}({argument}), which each codec has: write codec = uwasp.JSON, or give an "
+                f"object with decode(message) and encode(value) (see uwasp.Codec), and not {codec!r}"
+            )
         if later := _runs_later(found):
             raise TypeError(f"{name}.{method} is {later}: a codec does not wait, under any handler")
         if reason := _refuses(found, argument):
