@@ -878,6 +878,24 @@ ACCESS = [
         ("tests/protocol/test_routing.py::test_a_path_has_neither_query_nor_fragment",),
     ),
     Fault(
+        "nothing says whose error it is that authorize raised",
+        "the log says which `authorize` it was, and for which path",
+        '                _tell_failed(environ, found, f"{found.route.name}.authorize", error)\n',
+        "                pass\n",
+        (
+            "tests/protocol/test_routing.py::test_what_is_raised_before_there_is_a_connection_is_named_in_one_line_and_raised",
+        ),
+    ),
+    Fault(
+        "nothing says whose error it is that was raised in __init__",
+        "One out of `authorize` or `__init__`, before there is a connection, is one line there",
+        "                _tell_failed(environ, found, route.making, error)\n",
+        "                pass\n",
+        (
+            "tests/protocol/test_routing.py::test_what_is_raised_before_there_is_a_connection_is_named_in_one_line_and_raised",
+        ),
+    ),
+    Fault(
         "JSON() says nothing of how JSON is written",
         "an object, and no class of them, so it is written without `()`",
         'write codec = uwasp.JSON, without ()"',
@@ -1361,10 +1379,12 @@ ROUTING = [
         "A path is matched before `authorize` is asked",
         "            found.tell(environ)\n"
         "            answer = admission.decide(environ, found.route, self.takeover_for(environ))\n"
-        "            user = admission.authorize(environ, found.route, instead)\n",
+        "            try:\n"
+        "                user = admission.authorize(environ, found.route, instead)\n",
         "            answer = admission.decide(environ, found.route, self.takeover_for(environ))\n"
-        "            user = admission.authorize(environ, found.route, instead)\n"
-        "            found.tell(environ)\n",
+        "            try:\n"
+        "                user = admission.authorize(environ, found.route, instead)\n"
+        "                found.tell(environ)\n",
         (
             "tests/protocol/test_routing.py::test_authorize_finds_the_parameters_in_the_environ_and_the_server_in_params",
             "tests/uwsgi/test_rooms.py::test_the_example_refuses_a_stranger_a_room",

@@ -551,6 +551,45 @@ def test_a_class_or_what_makes_servers_as_one_does_is_accepted(server):
     assert statuses(server) == ["101"]
 
 
+def raises(*_):
+    raise ValueError("said by\na client")
+
+
+NO_SUPER = " (NeedsWs.__init__ has not called super().__init__(ws), which sets self.ws)"
+
+
+class NeedsWs(Server):
+    def __init__(self, ws):
+        self.path = self.ws.path
+
+
+@pytest.mark.parametrize(
+    ("server", "called", "raised"),
+    [
+        (derived(authorize=classmethod(raises)), "Chat.authorize", "ValueError"),
+        (derived(__init__=raises), "Chat.__init__", "ValueError"),
+        (functools.partial(derived(__init__=raises)), "Chat.__init__", "ValueError"),
+        (MakesServers(raises), "MakesServers", "ValueError"),
+        (NeedsWs, "NeedsWs.__init__", f"AttributeError{NO_SUPER}"),
+    ],
+)
+def test_what_is_raised_before_there_is_a_connection_is_named_in_one_line_and_raised(server, called, raised, caplog):
+    with pytest.raises((ValueError, AttributeError)):
+        statuses(server)
+    (line,) = [record for record in caplog.records if record.name == "uwasp.server"]
+    assert (line.levelno, line.exc_info) == (logging.ERROR, None)
+    assert line.getMessage() == f"error in {called}, no WebSocket for a Unix socket at /path: {raised}"
+
+
+def test_a_refusal_is_no_error_of_the_server(caplog):
+    def refuse(self, ws):
+        raise Refusal(403)
+
+    assert statuses(derived(__init__=refuse)) == ["403"]
+    assert statuses(Closed) == ["401"]
+    assert [record for record in caplog.records if record.name == "uwasp.server"] == []
+
+
 # Functions, which converse
 
 

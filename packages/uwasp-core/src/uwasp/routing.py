@@ -109,6 +109,11 @@ class Route(NamedTuple):
         codec = self.made[made].codec
         return server if codec is None else Decoding(server, codec)
 
+    @property
+    def making(self) -> str:
+        """What messages call what `make_server` calls."""
+        return f"{self.name}.__init__" if isinstance(_described(self.server_class), type) else self.name
+
     def accepts(self, server: ServerInterface | Conversation) -> type | None:
         """Of which type all messages for a server of this route have to be, if that is said."""
         messages = self.made.get(type(server))
