@@ -217,7 +217,7 @@ README = [
     Fault(
         "an error in a server is not logged",
         "is logged with its traceback, under the logger `uwasp.server`",
-        '            server_logger.error("error in %s, closing %s with code 1011", name, self, exc_info=error)',
+        '            server_logger.error("error in %s, closing %s with code 1011%s", name, self, hint(error), exc_info=error)',
         '            server_logger.debug("error in %s, closing %s with code 1011", name, self)',
         (
             "tests/uwsgi/test_lifecycle.py::test_an_exception_is_logged_and_closes_that_connection_alone[threads-on_message]",
@@ -3410,14 +3410,14 @@ FLASK = [
     Fault(
         "a function that does not take what its rule has gets a route",
         "is refused when it gets its route, or when its blueprint is registered",
-        "                check_rules(place, server, view, is_decorated)\n",
+        "                check_rules(place, server, view, view is not bare)\n",
         "                pass\n",
         (OUTSIDE_UWSGI + "test_a_function_that_does_not_take_what_its_rule_has_is_refused_when_the_application_loads",),
     ),
     Fault(
         "a function in a blueprint is not looked at",
         "is refused when it gets its route, or when its blueprint is registered",
-        "                place.record(lambda state: check_rules(state.app, server, view, is_decorated))\n",
+        "                place.record(lambda state: check_rules(state.app, server, view, view is not bare))\n",
         "                pass\n",
         (OUTSIDE_UWSGI + "test_what_a_blueprints_prefix_has_is_for_its_functions_too",),
     ),

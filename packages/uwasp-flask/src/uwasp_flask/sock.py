@@ -101,16 +101,15 @@ class Sock:
 
         def add(server: S) -> S:
             check(path, server)
-            view = make_view(server)
-            is_decorated = False
+            bare = view = make_view(server)
             for decorator in decorators:
-                view, is_decorated = decorator(view), True
+                view = decorator(view)
             place = self._place(bp)
             place.route(path, **{**kwargs, "websocket": True})(view)
             if isinstance(place, Blueprint):
-                place.record(lambda state: check_rules(state.app, server, view, is_decorated))
+                place.record(lambda state: check_rules(state.app, server, view, view is not bare))
             else:
-                check_rules(place, server, view, is_decorated)
+                check_rules(place, server, view, view is not bare)
             return server
 
         return add if server is None else add(server)
