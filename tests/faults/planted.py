@@ -224,7 +224,7 @@ README = [
     Fault(
         "an error in a server is not logged",
         "is logged with its traceback, under the logger `uwasp.server`",
-        '            server_logger.error("error in %s, closing %s with code 1011", name, self, exc_info=error)',
+        '            server_logger.error("error in %s, closing %s with code 1011%s", name, self, hint(error), exc_info=error)',
         '            server_logger.debug("error in %s, closing %s with code 1011", name, self)',
         (
             "tests/uwsgi/test_lifecycle.py::test_an_exception_is_logged_and_closes_that_connection_alone[threads-on_message]",
@@ -916,6 +916,59 @@ ACCESS = [
         ("tests/protocol/test_routing.py::test_a_path_has_neither_query_nor_fragment",),
     ),
     Fault(
+        "nothing says whose error it is that authorize raised",
+        "the log says which `authorize` it was, and for which path",
+        '                _tell_failed(environ, found, f"{found.route.name}.authorize", error)\n',
+        "                pass\n",
+        (
+            "tests/protocol/test_routing.py::test_what_is_raised_before_there_is_a_connection_is_named_in_one_line_and_raised",
+        ),
+    ),
+    Fault(
+        "nothing says whose error it is that was raised in __init__",
+        "One out of `authorize` or `__init__`, before there is a connection, is one line there",
+        "                _tell_failed(environ, found, route.making, error)\n",
+        "                pass\n",
+        (
+            "tests/protocol/test_routing.py::test_what_is_raised_before_there_is_a_connection_is_named_in_one_line_and_raised",
+        ),
+    ),
+    Fault(
+        "JSON() says nothing of how JSON is written",
+        "an object, and no class of them, so it is written without `()`",
+        'write codec = uwasp.JSON, without ()"',
+        'that is all"',
+        ("tests/protocol/test_codecs.py::test_json_is_a_codec_and_no_class_of_codecs",),
+    ),
+    Fault(
+        "a codec that is a class is taken",
+        "and not the class of one, nor a module, which are refused when the application loads",
+        "    if isinstance(codec, type):\n        raise",
+        "    if not codec:\n        raise",
+        ("tests/protocol/test_codecs.py::test_what_is_no_codec_is_refused_when_the_application_is_loaded",),
+    ),
+    Fault(
+        "an event by another library's name is passed over in silence",
+        "One by a name that other libraries have for these",
+        "        plain = _plain(ELSEWHERE.get(_plain(name), name))\n",
+        "        plain = _plain(name)\n",
+        ("tests/protocol/test_routing.py::test_an_attribute_that_looks_misspelt_is_warned_about",),
+    ),
+    Fault(
+        "a parameter in braces stands for itself",
+        "a `{name}` as others write it",
+        "    if braces:\n",
+        "    if braces and not braces:\n",
+        ("tests/protocol/test_routing.py::test_a_parameter_in_braces_is_refused",),
+    ),
+    Fault(
+        "nothing says that the ws of a server was never set",
+        "where it does not, the log says so when `self.ws` is missed",
+        '    if isinstance(error, AttributeError) and error.name == "ws"',
+        '    if isinstance(error, AttributeError) and error.name == ""',
+        ("tests/testkit/test_connect.py::test_a_server_whose_init_does_not_call_that_of_server_is_told_so",),
+    ),
+    Fault(
         "a misspelt option is passed over in silence",
         "a class attribute that looks like a misspelt option or method",
         "        warn_about_misspelt(described)",
@@ -1364,10 +1417,12 @@ ROUTING = [
         "A path is matched before `authorize` is asked",
         "            found.tell(environ)\n"
         "            answer = admission.decide(environ, found.route, self.takeover_for(environ))\n"
-        "            user = admission.authorize(environ, found.route, instead)\n",
+        "            try:\n"
+        "                user = admission.authorize(environ, found.route, instead)\n",
         "            answer = admission.decide(environ, found.route, self.takeover_for(environ))\n"
-        "            user = admission.authorize(environ, found.route, instead)\n"
-        "            found.tell(environ)\n",
+        "            try:\n"
+        "                user = admission.authorize(environ, found.route, instead)\n"
+        "                found.tell(environ)\n",
         (
             "tests/protocol/test_routing.py::test_authorize_finds_the_parameters_in_the_environ_and_the_server_in_params",
             "tests/uwsgi/test_rooms.py::test_the_example_refuses_a_stranger_a_room",
@@ -3391,18 +3446,46 @@ FLASK = [
         (OUTSIDE_UWSGI + "test_what_cannot_be_a_server_is_refused_when_it_gets_its_route",),
     ),
     Fault(
+        "a function that does not take what its rule has gets a route",
+        "is refused when it gets its route, or when its blueprint is registered",
+        "                check_rules(place, server, view, view is not bare)\n",
+        "                pass\n",
+        (OUTSIDE_UWSGI + "test_a_function_that_does_not_take_what_its_rule_has_is_refused_when_the_application_loads",),
+    ),
+    Fault(
+        "a function in a blueprint is not looked at",
+        "is refused when it gets its route, or when its blueprint is registered",
+        "                place.record(lambda state: check_rules(state.app, server, view, view is not bare))\n",
+        "                pass\n",
+        (OUTSIDE_UWSGI + "test_what_a_blueprints_prefix_has_is_for_its_functions_too",),
+    ),
+    Fault(
         "receive raises when the time passes",
-        "`ws.receive(timeout)`, `ws.send(data)`, `ws.close(reason, message)`, `ws.connected`",
+        "`None` if none has come in that many seconds",
         "        except TimeoutError:\n            return None",
         "        except ZeroDivisionError:\n            return None",
         (FLASK_TESTS + "test_receive_returns_none_when_the_time_passes[threads]",),
     ),
     Fault(
-        "what is no bytes is not sent as text",
-        "`ws.receive(timeout)`, `ws.send(data)`, `ws.close(reason, message)`, `ws.connected`",
-        " else str(data)\n",
-        " else data\n",
-        (FLASK_TESTS + "test_who_closes_says_why_and_what_is_no_bytes_goes_out_as_text[threads]",),
+        "what is neither text nor binary goes out as text",
+        "Anything else, `None` among it, raises `TypeError`",
+        "            self.websocket.send(data)\n",
+        "            self.websocket.send(data if isinstance(data, (bytes, bytearray, memoryview)) else str(data))\n",
+        (FLASK_TESTS + "test_what_is_neither_text_nor_binary_is_not_sent_and_the_error_says_what_is[threads]",),
+    ),
+    Fault(
+        "a group does not take the WebSocket of Flask's functions",
+        "takes either, in `add`, `remove` and `exclude`",
+        '    websocket = getattr(ws, "websocket", ws)\n',
+        "    websocket = ws\n",
+        ("tests/frameworks/test_flask_in_process.py::test_a_group_takes_the_websocket_of_a_function",),
+    ),
+    Fault(
+        "a group that is given a server says nothing of WebSockets",
+        "`self`, the server, is refused",
+        "    if not isinstance(websocket, WebSocket):\n",
+        "    if websocket is None:\n",
+        ("tests/groups/test_membership.py::test_a_member_is_a_websocket_and_no_server",),
     ),
     Fault(
         "ConnectionClosed has no words of flask-sock's",

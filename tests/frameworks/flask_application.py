@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import time
+from array import array
 from contextvars import ContextVar
 from itertools import count
 from pathlib import Path
@@ -273,8 +274,19 @@ def codes(ws):
 
 @sock.route("/close")
 def close(ws):
-    ws.send(5)
+    ws.send("5")
     ws.close(4321, "for a reason")
+
+
+@sock.route("/sends")
+def sends(ws):
+    for data in (None, 5, {"a": 1}, ["a"]):
+        try:
+            ws.send(data)
+        except TypeError as error:
+            ws.send(str(error))
+    for data in (b"bytes", bytearray(b"bytearray"), memoryview(b"memoryview"), array("B", b"array")):
+        ws.send(data)
 
 
 @sock.route("/copies")
@@ -303,7 +315,7 @@ def streams(ws):
 
 @sock.route("/cookie")
 def cookie(ws):
-    ws.send(session["visits"])
+    ws.send(str(session["visits"]))
 
 
 @app.before_request
@@ -368,7 +380,7 @@ def talks(ws):
 @sock.route("/member")
 def member(ws):
     room = Group("members")
-    room.add(ws.websocket)
+    room.add(ws)
     for message in ws:
         if message == "leave":
             return

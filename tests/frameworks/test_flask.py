@@ -90,10 +90,20 @@ def test_receive_returns_none_when_the_time_passes(uwsgi):
         assert closed(client) == (1000, "")
 
 
-def test_who_closes_says_why_and_what_is_no_bytes_goes_out_as_text(uwsgi):
+def test_who_closes_says_why(uwsgi):
     with connect(f"{uwsgi.url}/close") as client:
         assert client.recv(10) == "5"
         assert closed(client) == (4321, "for a reason")
+
+
+def test_what_is_neither_text_nor_binary_is_not_sent_and_the_error_says_what_is(uwsgi):
+    with connect(f"{uwsgi.url}/sends") as client:
+        for given in ("NoneType", "int", "dict", "list"):
+            expected = f"a message is a str (sent as text) or bytes-like (sent as binary), not {given}"
+            assert client.recv(10) == expected
+        for given in (b"bytes", b"bytearray", b"memoryview", b"array"):
+            assert client.recv(10) == given
+        assert closed(client) == (1000, "")
 
 
 def test_connection_closed_has_the_reason_and_the_message_of_the_client(uwsgi):

@@ -35,10 +35,21 @@ def app(handler):
     @sock.route("/rooms/<room>")
     def room(ws, room):
         group = Group("room", room)
-        group.add(ws.websocket)
+        group.add(ws)
         for message in ws:
             if message == "raise":
                 raise ValueError("raised in a function of Flask's")
+            if message == "to the others":
+                group.send(message, exclude=ws)
+                group.send(f"{message} again", exclude=[ws.member_id])
+                continue
+            if message == "who is here":
+                ws.send(str(ws.websocket in group.local))
+                continue
+            if message == "leave":
+                group.remove(ws)
+                ws.send(str(group.local))
+                continue
             group.send(f"{session['name']} in {request.view_args['room']}: {message}")
 
     @sock.route("/class/<room>")
@@ -63,6 +74,20 @@ def test_functions_converse_in_the_context_of_their_request(app):
         assert ("X-Name", "ann") in first.headers
         first.send("hello")
         assert (first.receive(), second.receive()) == ("ann in a: hello", "ann in a: hello")
+
+
+def test_a_group_takes_the_websocket_of_a_function(app):
+    cookie = cookie_of(app, "ann")
+    with connect(app, "/rooms/a", headers=cookie) as first, connect(app, "/rooms/a", headers=cookie) as second:
+        second.send("who is here")
+        assert second.receive() == "True"
+        first.send("to the others")
+        first.send("to all")
+        assert [second.receive() for _ in range(3)] == ["to the others", "to the others again", "ann in a: to all"]
+        assert first.receive() == "ann in a: to all"
+    with connect(app, "/rooms/b", headers=cookie) as ws:
+        ws.send("leave")
+        assert ws.receive() == "[]"
 
 
 def test_classes_have_their_events(app):

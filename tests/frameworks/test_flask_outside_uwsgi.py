@@ -144,6 +144,76 @@ def test_what_cannot_be_a_server_is_refused_when_it_gets_its_route(server, said)
         Sock(Flask("app")).route("/x", server=server)
 
 
+@pytest.mark.parametrize(
+    ("rule", "function", "said"),
+    [
+        ("/x", lambda: None, r"x is called as x\(ws\) at /x, which it does not accept .*: write def x\(ws\), or"),
+        ("/<name>", lambda ws: None, r"x\(ws, name\) at /<name>, .* unexpected keyword argument 'name'"),
+        ("/<int:a>/<b>", lambda ws, b: None, r"x\(ws, a, b\) at /<int:a>/<b>, .* unexpected keyword argument 'a'"),
+        ("/x", lambda ws, name: None, r"x\(ws\) at /x, .*missing a required argument: 'name'"),
+        ("/<ws>", lambda ws: None, r"x\(ws, ws\) at /<ws>, .*multiple values for argument 'ws'"),
+    ],
+)
+@pytest.mark.parametrize("by", ["app", "blueprint", "no application yet"])
+def test_a_function_that_does_not_take_what_its_rule_has_is_refused_when_the_application_loads(
+    rule, function, said, by
+):
+    app, rooms = Flask("app"), Blueprint("rooms", __name__)
+    function.__name__ = "x"
+    sock = Sock(None if by == "no application yet" else app)
+
+    def load():
+        sock.route(rule, rooms if by == "blueprint" else None)(function)
+        sock.init_app(app) if by == "no application yet" else app.register_blueprint(rooms)
+
+    with pytest.raises(TypeError, match=said):
+        load()
+
+
+def test_what_a_blueprints_prefix_has_is_for_its_functions_too():
+    app, rooms = Flask("app"), Blueprint("rooms", __name__, url_prefix="/<tenant>")
+    sock = Sock(app)
+
+    @sock.route("/<name>", rooms)
+    def room(ws, name):
+        """Does not take the tenant."""
+
+    with pytest.raises(TypeError, match=r"room\(ws, name, tenant\) at /<tenant>/<name>, .* argument 'tenant'"):
+        app.register_blueprint(rooms)
+
+
+def test_a_function_may_take_more_than_its_rule_has_where_something_gives_it():
+    app = Flask("app")
+    sock = Sock(app)
+
+    def anything(function):
+        @functools.wraps(function)
+        def wrapper(*args, **keywords):
+            return function(*args, **keywords)
+
+        return wrapper
+
+    def with_user(view):
+        def wrapper(**params):
+            return view(user="ann")
+
+        return wrapper
+
+    sock.route("/1/<name>", server=anything(lambda: None))
+    sock.route("/2/<name>", endpoint="2")(lambda ws, **params: None)
+    sock.route("/3", endpoint="3", defaults={"page": 1})(lambda ws, page: None)
+    sock.route("/4", endpoint="4", server=functools.partial(lambda ws, database: None, database="here"))
+    sock.route("/5/<name>", endpoint="5", decorators=[with_user])(lambda ws, user: None)
+    with pytest.raises(TypeError, match=r"called as <lambda>\(ws, ...\) at /6, .*too many positional arguments"):
+        sock.route("/6", endpoint="6", decorators=[with_user])(lambda: None)
+
+    @app.url_value_preprocessor
+    def take(endpoint, values):
+        """May take the name out."""
+
+    sock.route("/7/<name>", endpoint="7")(lambda ws: None)
+
+
 def test_a_handler_for_async_def_is_not_for_views():
     class Coroutines(Handler):
         runs = "coroutines"

@@ -547,6 +547,13 @@ def test_the_group_that_a_server_is_told_of_equals_its_own_on_the_same_bus_alone
     assert server.told_of != Group("room", 7, bus="scripted:2")
 
 
+def test_a_member_is_a_websocket_and_no_server(world):
+    for wrong in (Server(world.member().ws), None, world.member().ws.connection, "a-1"):
+        for act in (world.group().add, world.group().remove):
+            with pytest.raises(TypeError, match=r"a member of a group is a WebSocket, such as .* \(self.ws\), not "):
+                act(wrong)
+
+
 def test_who_is_excluded_is_somebody(world):
     for exclude in (5, [5], [None], object()):
         with pytest.raises(TypeError, match="who is excluded is a WebSocket, its member_id or several of them"):

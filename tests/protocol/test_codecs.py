@@ -282,8 +282,8 @@ class WantsMore(Moves):
 @pytest.mark.parametrize(
     ("codec", "message"),
     [
-        (Moves, r"Chat.codec is the class Moves, and not an object of it: Moves\(...\)"),
-        (json, r"Chat.codec has no decode\(message\), which each codec has: see uwasp.Codec"),
+        (Moves, r"Chat.codec is the class Moves, and not an object of it: codec = Moves\(...\)"),
+        (json, r"Chat.codec has no decode\(message\), which each codec has: write codec = uwasp.JSON, or"),
         (NoEncode(), r"Chat.codec has no encode\(value\), which"),
         (json.loads, r"Chat.codec has no decode\(message\)"),
         (CannotWait(), "Chat.codec.decode is async def: a codec does not wait, under any handler"),
@@ -299,6 +299,11 @@ def test_what_is_no_codec_is_refused_when_the_application_is_loaded(codec, messa
 
 
 # JSON
+
+
+def test_json_is_a_codec_and_no_class_of_codecs():
+    with pytest.raises(TypeError, match=r"write codec = uwasp.JSON, without \(\)"):
+        JSON()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import abc
 import asyncio
 import functools
 import logging
+import re
 import warnings
 
 import pytest
@@ -83,6 +84,24 @@ def test_a_path_begins_with_a_slash(path):
 def test_a_path_has_neither_query_nor_fragment(path):
     with pytest.raises(ValueError, match="a server's path ends before any"):
         make(Good, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "braces", "parameter"),
+    [
+        ("/a/{name}", "{name}", "<name>"),
+        ("/a/{name:int}/b", "{name:int}", "<name>"),
+        ("/<room>/{name}", "{name}", "<name>"),
+    ],
+)
+def test_a_parameter_in_braces_is_refused(path, braces, parameter):
+    message = f"the path '{path}' has {braces} in it, which would stand for itself: a parameter is {parameter}, or"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make(Good, path)
+
+
+def test_braces_that_are_no_parameter_stand_for_themselves():
+    make(Good, "/a/{}/}{/{ /}")
 
 
 @pytest.mark.parametrize(
@@ -532,6 +551,45 @@ def test_a_class_or_what_makes_servers_as_one_does_is_accepted(server):
     assert statuses(server) == ["101"]
 
 
+def raises(*_):
+    raise ValueError("said by\na client")
+
+
+NO_SUPER = " (NeedsWs.__init__ has not called super().__init__(ws), which sets self.ws)"
+
+
+class NeedsWs(Server):
+    def __init__(self, ws):
+        self.path = self.ws.path
+
+
+@pytest.mark.parametrize(
+    ("server", "called", "raised"),
+    [
+        (derived(authorize=classmethod(raises)), "Chat.authorize", "ValueError"),
+        (derived(__init__=raises), "Chat.__init__", "ValueError"),
+        (functools.partial(derived(__init__=raises)), "Chat.__init__", "ValueError"),
+        (MakesServers(raises), "MakesServers", "ValueError"),
+        (NeedsWs, "NeedsWs.__init__", f"AttributeError{NO_SUPER}"),
+    ],
+)
+def test_what_is_raised_before_there_is_a_connection_is_named_in_one_line_and_raised(server, called, raised, caplog):
+    with pytest.raises((ValueError, AttributeError)):
+        statuses(server)
+    (line,) = [record for record in caplog.records if record.name == "uwasp.server"]
+    assert (line.levelno, line.exc_info) == (logging.ERROR, None)
+    assert line.getMessage() == f"error in {called}, no WebSocket for a Unix socket at /path: {raised}"
+
+
+def test_a_refusal_is_no_error_of_the_server(caplog):
+    def refuse(self, ws):
+        raise Refusal(403)
+
+    assert statuses(derived(__init__=refuse)) == ["403"]
+    assert statuses(Closed) == ["401"]
+    assert [record for record in caplog.records if record.name == "uwasp.server"] == []
+
+
 # Functions, which converse
 
 
@@ -627,6 +685,12 @@ def test_a_subprotocol_is_one_that_a_client_can_ask_for(protocol):
         ("on_notifiy", "on_notify"),
         ("on_presense", "on_presence"),
         ("on_miss", "on_missed"),
+        ("on_connect", "on_open"),
+        ("onConnect", "on_open"),
+        ("on_receive", "on_message"),
+        ("on_data", "on_message"),
+        ("on_disconnect", "on_close"),
+        ("on_error", "on_close"),
     ],
 )
 def test_an_attribute_that_looks_misspelt_is_warned_about(attribute, meant, caplog):
@@ -645,10 +709,13 @@ def test_other_attributes_are_not(caplog):
         room = users = path = name = limit = timeout = size = messages = None
         _ping_intervall = 1
 
+        def on_open(self): ...
         def on_message(self, message): ...
+        def on_close(self): ...
         def on_messages(self): ...
         def on_connect(self): ...
         def on_error(self): ...
+        def on_join(self): ...
         def broadcast(self): ...
         def send(self): ...
 

@@ -321,6 +321,21 @@ def traceback_of(error):
     return "".join(traceback.format_exception(error))
 
 
+def test_a_server_whose_init_does_not_call_that_of_server_is_told_so(handler, caplog):
+    class Counts(Server):
+        def __init__(self, ws):
+            self.count = 0
+
+        def on_message(self, message):
+            self.ws.send(message)
+
+    with connect(WebSocketMiddleware(page, handler, [("/counts", Counts)]), "/counts") as ws:
+        ws.send("hello")
+        with pytest.raises(ServerFailed):
+            ws.receive()
+    assert "(Counts.__init__ has not called super().__init__(ws), which sets self.ws)" in caplog.text
+
+
 def test_a_failing_server_shows_its_traceback_at_the_next_call(application):
     with connect(application, "/rooms/a", user=1) as ws:
         ws.send("describe")

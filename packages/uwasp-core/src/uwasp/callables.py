@@ -10,7 +10,7 @@ import inspect
 from types import FunctionType
 from typing import Any
 
-__all__ = ["COROUTINE", "refuses", "runs_later"]
+__all__ = ["COROUTINE", "refuses", "refuses_to_begin_with", "runs_later"]
 
 COROUTINE = "async def"
 
@@ -36,19 +36,35 @@ def runs_later(function: Any) -> str:
     return ""
 
 
-def refuses(function: Any, *arguments: Any) -> str:
+def refuses(function: Any, *arguments: Any, **keywords: Any) -> str:
     """Why something cannot be called with these arguments; empty if it can, or if that cannot be seen.
 
     What says itself what its signature is (`__signature__`) may be called in another way.
     """
-    if hasattr(function, "__signature__"):
-        return ""
+    signature = _signature(function)
     try:
-        signature = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return ""
-    try:
-        signature.bind(*arguments)
+        if signature is not None:
+            signature.bind(*arguments, **keywords)
     except TypeError as error:
         return str(error)
     return ""
+
+
+def refuses_to_begin_with(function: Any, *arguments: Any) -> str:
+    """The same, where further arguments may follow that are not known."""
+    signature = _signature(function)
+    try:
+        if signature is not None:
+            signature.bind_partial(*arguments)
+    except TypeError as error:
+        return str(error)
+    return ""
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    if hasattr(function, "__signature__"):
+        return None
+    try:
+        return inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from uwasp.exceptions import Undecodable
 
@@ -55,6 +55,11 @@ class _JSON:
             TypeError, ValueError, RecursionError: it is nothing that JSON has, NaN for instance.
         """
         return _encoder.encode(value)
+
+    if not TYPE_CHECKING:  # a checker says it by itself
+
+        def __call__(self, *_: Any, **__: Any) -> NoReturn:
+            raise TypeError("uwasp.JSON is a codec, and no class of codecs: write codec = uwasp.JSON, without ()")
 
     def __repr__(self) -> str:
         return "uwasp.JSON"

@@ -22,6 +22,7 @@ from uwasp.exceptions import ConnectionClosed, Undecodable
 from uwasp.incoming import SLICE, SLICE_IS_OVER, Event
 from uwasp.outgoing import CORKED_TIME
 from uwasp.protocol import OPEN, CloseCode, FrameProtocol, State
+from uwasp.server import hint
 
 if TYPE_CHECKING:
     from uwasp.listener import Listener
@@ -227,7 +228,7 @@ class Connection(Closing):
             server_logger.debug("%s tried to send on the closed %s", name, self)
         else:
             self.tell_failed(error)
-            server_logger.error("error in %s, closing %s with code 1011", name, self, exc_info=error)
+            server_logger.error("error in %s, closing %s with code 1011%s", name, self, hint(error), exc_info=error)
         self.close(CloseCode.INTERNAL_ERROR, "internal error", "an error in the server")
 
     def done(self, error: BaseException | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from uwasp import envelope
@@ -10,11 +10,17 @@ from uwasp.bus import Bus, default_bus, find_bus, or_default
 from uwasp.codec import JSON
 from uwasp.membership import HEARD_TIMEOUT
 from uwasp.presence import Member
+from uwasp.websocket import WebSocket
 
-if TYPE_CHECKING:
-    from uwasp.websocket import WebSocket
+__all__ = ["Group", "StandsForWebSocket"]
 
-__all__ = ["Group"]
+
+class StandsForWebSocket(Protocol):
+    """What a framework's package has in front of a `WebSocket`, such as `uwasp_flask.WebSocket`."""
+
+    @property
+    def websocket(self) -> WebSocket:
+        """The connection."""
 
 
 class Group:
@@ -61,7 +67,7 @@ class Group:
         """
         return self._bus or default_bus()
 
-    def add(self, ws: WebSocket, info: Any = None, key: str | int | UUID | None = None) -> None:
+    def add(self, ws: WebSocket | StandsForWebSocket, info: Any = None, key: str | int | UUID | None = None) -> None:
         """Make a connection a member. It leaves by itself when it ends, before `on_close`; and see `remove`.
 
         Whatever anybody sends after this has returned, it is sent. So this waits, in the handler's way and for a second
@@ -69,16 +75,18 @@ class Group:
         must not wait. To add a member again gives it another `info` or `key`. What has ended joins nothing.
 
         Args:
-            ws: the connection, from its `on_open` on.
+            ws: the connection, from its `on_open` on: a `WebSocket`, or what a framework's package has in front of it.
             info: what others see of it in `members` and `on_presence`: anything that JSON has, at most 4 KiB of it,
                 and nested in at most 100 levels.
             key: names the person whose connection it is, so that two tabs are one, as a `str`, an `int` or a `UUID`
                 (default: it stands for itself).
 
         Raises:
-            TypeError: the info is nothing that JSON has, too large or too deep; or the key is something else.
+            TypeError: `ws` is no WebSocket; the info is nothing that JSON has, too large or too deep; or the key is
+                something else.
             RuntimeError: the connection is not open yet.
         """
+        websocket = _websocket(ws)
         try:
             dumped = envelope.dump_given(info)
         except (TypeError, ValueError, RecursionError) as error:
@@ -86,15 +94,19 @@ class Group:
         if len(dumped) > envelope.MAX_INFO:
             raise TypeError(f"info is at most {envelope.MAX_INFO} bytes of JSON, not {len(dumped)}")
         membership = self.bus.membership
-        membership.add(self.name, ws, dumped.decode(), _checked_key(key))
+        membership.add(self.name, websocket, dumped.decode(), _checked_key(key))
         if not membership.is_heard(self.name):
-            waiter = ws.connection.listener.new_waiter()
+            waiter = websocket.connection.listener.new_waiter()
             if waiter is not None and not membership.is_heard(self.name, waiter):
                 waiter.wait(HEARD_TIMEOUT)
 
-    def remove(self, ws: WebSocket) -> None:
-        """Have a connection leave, if it is a member. It stays open."""
-        self.bus.membership.remove(self.name, ws.connection)
+    def remove(self, ws: WebSocket | StandsForWebSocket) -> None:
+        """Have a connection leave, if it is a member. It stays open.
+
+        Raises:
+            TypeError: `ws` is no WebSocket.
+        """
+        self.bus.membership.remove(self.name, _websocket(ws).connection)
 
     def send(self, message: str | bytes | bytearray | memoryview, exclude: Any = None) -> None:
         """Send a message to every member: a `str` as text, anything bytes-like as binary.
@@ -194,6 +206,14 @@ class Group:
 
 def _nothing() -> None:
     """For a caller that cannot wait."""
+
+
+def _websocket(ws: Any) -> WebSocket:
+    """The connection, also of what stands for it."""
+    websocket = getattr(ws, "websocket", ws)
+    if not isinstance(websocket, WebSocket):
+        raise TypeError(f"a member of a group is a WebSocket, such as a server's ws (self.ws), not {ws!r}")
+    return websocket
 
 
 def _text(value: Any, called: str) -> str:

@@ -21,6 +21,7 @@ from uwasp.handler import Handler, check_handler_class, find_handler
 from uwasp.options import GivenOptions, Options
 from uwasp.protocol import CloseCode, FrameProtocol
 from uwasp.routing import Match, Route, ServerClass
+from uwasp.server import hint
 from uwasp.session import session_of
 from uwasp.websocket import shared
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["WebSocketMiddleware"]
 
 logger = logging.getLogger("uwasp.middleware")
+server_logger = logging.getLogger("uwasp.server")
 
 MOST_ACCEPTED = 1024  # servers that `accept` was given, whose routes are kept
 
@@ -221,7 +223,11 @@ class WebSocketMiddleware:
                 raise admission.unknown_path(path)
             found.tell(environ)
             answer = admission.decide(environ, found.route, self.takeover_for(environ))
-            user = admission.authorize(environ, found.route, instead)
+            try:
+                user = admission.authorize(environ, found.route, instead)
+            except Exception as error:
+                _tell_failed(environ, found, f"{found.route.name}.authorize", error)
+                raise
             return self._accept(environ, start_response, found, answer, user, headers)
         except Refused as refused:
             answer = refused.answer
@@ -256,8 +262,12 @@ class WebSocketMiddleware:
             ws = self._websocket_class(environ, path, answer.protocol, options, user)
             session = session_of(ws, route, user)
             protocol = FrameProtocol(options.max_message_size, options.max_fragments, answer.deflate)
-            with admission.needing("descriptors"), admission.server_may_refuse():  # EAGAIN there is about other things
-                server = route.make_server(ws)
+            try:
+                with admission.needing("descriptors"), admission.server_may_refuse():  # EAGAIN is about other things
+                    server = route.make_server(ws)
+            except Exception as error:
+                _tell_failed(environ, found, route.making, error)
+                raise
             with admission.needing("descriptors", "threads"), admission.server_may_refuse():
                 if isinstance(server, Conversation):
                     admission.begin(server, self.handler_class)
@@ -294,3 +304,16 @@ class WebSocketMiddleware:
                 admission.give_place_back()
             if isinstance(server, Conversation) and (connection is None or connection.conversation is None):
                 server.abandon()
+
+
+def _tell_failed(environ: dict[str, Any], found: Match, called: str, error: Exception) -> None:
+    """Say whose error it is that the WSGI server is about to be given, unless it is a refusal.
+
+    What the error says may be a client's words. It is in the traceback, which the WSGI server logs.
+    """
+    if isinstance(error, Refused):
+        return
+    peer, place = admission.peer(environ, found.route.options), admission.mount(environ) + found.place
+    server_logger.error(
+        "error in %s, no WebSocket for %s at %s: %s%s", called, peer, place, type(error).__name__, hint(error)
+    )

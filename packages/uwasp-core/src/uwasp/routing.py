@@ -45,8 +45,17 @@ Authorize = Callable[[dict[str, Any]], Any]
 EVENTS = {"on_open": (), "on_message": ("message",), "on_close": ()}  # and what they are called with
 OPTIONAL_EVENTS = {"on_notify": ("group", "data"), "on_presence": ("group", "joined", "left"), "on_missed": ("group",)}
 KNOWN = (*(field.name for field in fields(Options)), *EVENTS, *OPTIONAL_EVENTS, "protocols", "authorize")
+# What other libraries call these, as `warn_about_misspelt` compares names: in Python, in browsers, in autobahn.
+ELSEWHERE = {
+    "onconnect": "on_open",
+    "ondata": "on_message",
+    "onreceive": "on_message",
+    "ondisconnect": "on_close",
+    "onerror": "on_close",
+}
 SIMILAR = 0.83  # from which ratio of `difflib` on a name is taken for another one misspelt
 
+_BRACES = re.compile(r"\{(\w+)[^{}/]*\}")
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 
 
@@ -99,6 +108,11 @@ class Route(NamedTuple):
             self.made[made] = _find_messages(made, made, _described(self.server_class))
         codec = self.made[made].codec
         return server if codec is None else Decoding(server, codec)
+
+    @property
+    def making(self) -> str:
+        """What messages call what `make_server` calls."""
+        return f"{self.name}.__init__" if isinstance(_described(self.server_class), type) else self.name
 
     def accepts(self, server: ServerInterface | Conversation) -> type | None:
         """Of which type all messages for a server of this route have to be, if that is said."""
@@ -209,6 +223,12 @@ def _check_path(path: Any) -> None:
         raise ValueError(
             f"a server's path ends before any ? or #, which {path!r} has: it is compared with a request's path alone "
             '(a server finds the query in ws.environ["QUERY_STRING"])'
+        )
+    braces = _BRACES.search(path)
+    if braces:
+        raise ValueError(
+            f"the path {path!r} has {braces[0]} in it, which would stand for itself: a parameter is <{braces[1]}>, or "
+            f"<int:{braces[1]}> with a converter"
         )
 
 
@@ -402,11 +422,14 @@ def _find_codec(described: Any) -> Codec[Any] | None:
         return None
     name = f"{_name(described)}.codec"
     if isinstance(codec, type):
-        raise TypeError(f"{name} is the class {codec.__name__}, and not an object of it: {codec.__name__}(...)")
+        raise TypeError(f"{name} is the class {codec.__name__}, and not an object of it: codec = {codec.__name__}(...)")
     for method, argument in (("decode", "message"), ("encode", "value")):
         found = getattr(codec, method, None)
         if not callable(found):
-            raise TypeError(f"{name} has no {method}({argument}), which each codec has: see uwasp.Codec ({codec!r})")
+            raise TypeError(
+                f"{name} has no {method}({argument}), which each codec has: write codec = uwasp.JSON, or give an "
+                f"object with decode(message) and encode(value) (see uwasp.Codec), and not {codec!r}"
+            )
         if later := _runs_later(found):
             raise TypeError(f"{name}.{method} is {later}: a codec does not wait, under any handler")
         if reason := _refuses(found, argument):
@@ -436,7 +459,8 @@ def warn_about_misspelt(described: Any) -> None:
     for name in sorted(names - set(KNOWN)):
         if name.startswith("_"):
             continue
-        for meant in get_close_matches(_plain(name), known, n=1, cutoff=SIMILAR):
+        plain = _plain(ELSEWHERE.get(_plain(name), name))
+        for meant in get_close_matches(plain, known, n=1, cutoff=SIMILAR):
             logger.warning("%s.%s means nothing to uWASP: is it to be %s?", _name(described), name, known[meant])
 
 

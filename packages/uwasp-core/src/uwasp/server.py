@@ -18,7 +18,7 @@ else:
 
     Message = TypeVar("Message")
 
-__all__ = ["Server", "ServerInterface"]
+__all__ = ["Server", "ServerInterface", "hint"]
 
 
 class ServerInterface(Protocol):
@@ -89,7 +89,10 @@ class Server(Generic[Message]):
         """The connection is open: messages can be sent."""
 
     def on_message(self, message: Message) -> Any:
-        """A message has arrived: a `str` if the client sent text, `bytes` if it sent binary; or what `codec` makes."""
+        """A message has arrived: a `str` if the client sent text, `bytes` if it sent binary; or what `codec` makes.
+
+        What this returns is no answer, and goes nowhere: `self.ws.send` answers.
+        """
 
     def on_notify(self, group: Any, data: Any) -> Any:
         """Somebody has called `group.notify(data)`, for the servers of all members.
@@ -120,3 +123,10 @@ class Server(Generic[Message]):
 
     def on_close(self) -> Any:
         """The connection is over, whoever closed it and however; see `ws.close_code` and `ws.close_reason`."""
+
+
+def hint(error: BaseException) -> str:
+    """What goes after the line which says that a server has failed, where the error does not say what is wrong."""
+    if isinstance(error, AttributeError) and error.name == "ws" and isinstance(error.obj, Server):
+        return f" ({type(error.obj).__name__}.__init__ has not called super().__init__(ws), which sets self.ws)"
+    return ""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, overload
 
 from flask import Blueprint, Flask, Response, current_app
+from werkzeug.routing import Rule
 
 from uwasp import Handler, Options
-from uwasp.callables import runs_later
+from uwasp.callables import refuses, refuses_to_begin_with, runs_later
 from uwasp.routing import find_route
 from uwasp_flask import servers
 from uwasp_flask.opening import NAME, Opening
@@ -94,15 +95,21 @@ class Sock:
             kwargs: options of `flask.Flask.route`, such as `endpoint`.
 
         Raises:
-            TypeError: that cannot be a server.
+            TypeError: that cannot be a server. Where a blueprint is given to the application later, that raises it if
+                the function does not take what the rule has.
         """
 
         def add(server: S) -> S:
             check(path, server)
-            view = make_view(server)
+            bare = view = make_view(server)
             for decorator in decorators:
                 view = decorator(view)
-            self._place(bp).route(path, **{**kwargs, "websocket": True})(view)
+            place = self._place(bp)
+            place.route(path, **{**kwargs, "websocket": True})(view)
+            if isinstance(place, Blueprint):
+                place.record(lambda state: check_rules(state.app, server, view, view is not bare))
+            else:
+                check_rules(place, server, view, view is not bare)
             return server
 
         return add if server is None else add(server)
@@ -129,6 +136,41 @@ def check(path: str, server: Any) -> None:
         raise TypeError(f"the server for {path} is a function or a class, not {server!r}")
     elif later := runs_later(server):
         raise TypeError(f"{name_of(server)} is {later}: nothing of it would be run. Make it a plain function (def)")
+
+
+def check_rules(app: Any, server: Any, view: View, is_decorated: bool) -> None:
+    """Whether a function takes what the rules that lead to it have in them.
+
+    Args:
+        app: the Flask application, which has the rules.
+        server: the function; a class has all this as `ws.params`.
+        view: its view, as the application has it.
+        is_decorated: whether something is around the view, which may take parameters or give others.
+
+    Raises:
+        TypeError: it does not.
+    """
+    if servers.is_class(server):
+        return
+    may_differ = is_decorated or any(app.url_value_preprocessors.values())
+    for rule in app.url_map.iter_rules():
+        if app.view_functions.get(rule.endpoint) is view:
+            _check_rule(rule, server, may_differ)
+
+
+def _check_rule(rule: Rule, function: Any, may_differ: bool) -> None:
+    if may_differ:
+        params, reason = ["..."], refuses_to_begin_with(function, "ws")
+    else:
+        params = sorted(rule.arguments)
+        reason = refuses(function, "ws", **dict.fromkeys(params))
+    if reason:
+        name = name_of(function)
+        expected = f"{name}({', '.join(('ws', *params))})"
+        raise TypeError(
+            f"{name} is called as {expected} at {rule.rule}, which it does not accept ({reason}): "
+            f"write def {expected}, or change the rule; what else it needs, functools.partial can give it"
+        )
 
 
 def make_view(server: Any) -> View:

@@ -35,8 +35,8 @@ class WebSocket:
     """One open connection, for the function of its route. The methods may be called from any thread or greenlet.
 
     Attributes:
-        websocket: the same connection in the core's words, a `uwasp.WebSocket`: for `uwasp.Group`, `send_json`, `ping`
-            and all else that is not here.
+        websocket: the same connection in the core's words, a `uwasp.WebSocket`: for `send_json`, `ping` and all else
+            that is not here. A `uwasp.Group` takes either.
     """
 
     __slots__ = ("websocket",)
@@ -44,17 +44,17 @@ class WebSocket:
     def __init__(self, websocket: uwasp.WebSocket) -> None:
         self.websocket = websocket
 
-    def send(self, data: Any) -> None:
-        """Send a message: `bytes`, or anything bytes-like, as binary, and the `str` of anything else as text.
+    def send(self, data: str | bytes | bytearray | memoryview) -> None:
+        """Send a message: a `str` as text, anything bytes-like as binary.
 
         Waits while the client does not read; see `uwasp.WebSocket.send`.
 
         Raises:
             ConnectionClosed: the connection is closed, or closing.
+            TypeError: the data is neither `str` nor bytes-like. The connection goes on.
         """
-        message = data if isinstance(data, str | bytes | bytearray | memoryview) else str(data)
         try:
-            self.websocket.send(message)
+            self.websocket.send(data)
         except uwasp.ConnectionClosed as error:
             raise ConnectionClosed(error.code, error.reason) from None
 
@@ -116,6 +116,11 @@ class WebSocket:
     def close_message(self) -> str:
         """The text that came with `close_reason`, empty if there was none."""
         return self.websocket.close_reason
+
+    @property
+    def member_id(self) -> str:
+        """What tells this connection from all others in all processes: for `exclude` of `uwasp.Group.send`."""
+        return self.websocket.member_id
 
     @property
     def environ(self) -> dict[str, Any]:
