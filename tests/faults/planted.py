@@ -762,6 +762,7 @@ OVERLOAD = [
         (
             "tests/uwsgi/test_listener.py::test_a_slice_ends_and_the_others_have_their_turn",
             "tests/uwsgi/test_fairness.py::test_many_that_flood_do_not_starve_the_others[threads]",
+            "tests/uwsgi/test_fairness.py::test_several_that_send_much_at_once_do_not_hold_the_others_up",
         ),
     ),
     Fault(
