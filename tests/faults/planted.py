@@ -3475,6 +3475,15 @@ TESTING = [
         '    return "threads"\n\n\n@pytest.fixture(scope="module")\ndef handler_options',
         ("tests/testkit/test_behaviour.py::test_a_broken_handler_fails_them",),
     ),
+    Fault(
+        "what one thread cannot do is asked of it all the same",
+        "skipped is that those which block hold up nobody else, and that `send` waits",
+        '    if waits == "never":\n        pytest.skip(',
+        '    if waits == "none":\n        pytest.skip(',
+        (
+            "tests/testkit/test_behaviour.py::test_what_one_thread_for_everything_cannot_do_is_skipped_where_servers_never_wait",
+        ),
+    ),
 ]
 
 DEV_TESTS = "tests/command/test_dev.py::"

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import processes
+from uwasp_pytest import behaviour
 
 __all__ = ["BEHAVIOUR", "LOOP_OPTIONS", "code_of", "install"]
 
@@ -18,24 +19,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "handlers.md"
 LOOP_OPTIONS = {**processes.LOOP_OPTIONS, "one-thread": ("--threads", "2")}
 
 # The files of tests that are about what every handler does.
-BEHAVIOUR = {
-    "test_access",
-    "test_background",
-    "test_backpressure",
-    "test_close",
-    "test_corking",
-    "test_echo",
-    "test_fairness",
-    "test_goodbye",
-    "test_isolation",
-    "test_keepalive",
-    "test_lifecycle",
-    "test_messages",
-    "test_overload",
-    "test_sends",
-    "test_sessions",
-    "test_stats",
-}
+BEHAVIOUR = {path.stem for path in Path(behaviour.__file__).parent.glob("test_*.py")}
 
 
 def code_of(file: str) -> str:
