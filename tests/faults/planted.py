@@ -800,6 +800,7 @@ OVERLOAD = [
         (
             "tests/uwsgi/test_listener.py::test_a_slice_ends_and_the_others_have_their_turn",
             "tests/uwsgi/test_fairness.py::test_many_that_flood_do_not_starve_the_others[threads]",
+            "tests/uwsgi/test_fairness.py::test_several_that_send_much_at_once_do_not_hold_the_others_up",
         ),
     ),
     Fault(
@@ -3615,6 +3616,15 @@ TESTING = [
         '    return str(request.param)\n\n\n@pytest.fixture(scope="module")\ndef handler_options',
         '    return "threads"\n\n\n@pytest.fixture(scope="module")\ndef handler_options',
         ("tests/testkit/test_behaviour.py::test_a_broken_handler_fails_them",),
+    ),
+    Fault(
+        "what one thread cannot do is asked of it all the same",
+        "skipped is that those which block hold up nobody else, and that `send` waits",
+        '    if waits == "never":\n        pytest.skip(',
+        '    if waits == "none":\n        pytest.skip(',
+        (
+            "tests/testkit/test_behaviour.py::test_what_one_thread_for_everything_cannot_do_is_skipped_where_servers_never_wait",
+        ),
     ),
 ]
 

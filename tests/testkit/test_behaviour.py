@@ -50,6 +50,14 @@ def test_a_third_partys_handler_is_put_through_them_by_its_name(behaviour):
         assert f"PASSED {test}" in run.stdout
 
 
+def test_what_one_thread_for_everything_cannot_do_is_skipped_where_servers_never_wait(behaviour):
+    some = ["uwasp_pytest.behaviour.test_corking", "-k", "no_answer_waits or one_write or close_comes_after", "-rs"]
+    run = behaviour(*some, "--uwasp-handler", "one-thread", "--uwasp-waits", "never")
+    assert run.returncode == 0, run.stdout
+    assert "2 passed, 4 skipped" in run.stdout
+    assert "a server that waits or computes holds up everybody" in run.stdout
+
+
 def test_a_broken_handler_fails_them(behaviour):
     run = behaviour(
         "uwasp_pytest.behaviour.test_lifecycle",
@@ -78,4 +86,3 @@ def test_all_handlers_of_ours_are_put_through_all_of_them():
     shipped = {path.name for path in Path(uwasp_pytest.behaviour.__path__[0]).glob("test_*.py")}
     ours = Path(__file__).parents[1] / "uwsgi"
     assert {name for name in shipped if f"behaviour.{name[:-3]} import *" in (ours / name).read_text()} == shipped
-    assert {name[:-3] for name in shipped} <= one_thread.BEHAVIOUR

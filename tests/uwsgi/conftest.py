@@ -9,13 +9,13 @@ import pytest
 
 import one_thread
 from one_thread import LOOP_OPTIONS
-from uwasp_pytest.behaviour.fixtures import serve, server
+from uwasp_pytest.behaviour.fixtures import application, may_wait, serve, server
 
-__all__ = ["handler", "handler_options", "installed_example", "serve", "server"]
+__all__ = ["application", "handler", "handler_options", "installed_example", "may_wait", "serve", "server", "waits"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The handler of docs/handlers.md is put through what is about behaviour, as far as one thread can do it."""
+    """The handler of docs/handlers.md is put through what is about behaviour, and nothing else."""
     left_out = []
     for item in items:
         callspec = getattr(item, "callspec", None)
@@ -23,9 +23,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         if item.path.stem not in one_thread.BEHAVIOUR:
             left_out.append(item)
-        reason = one_thread.not_for_it(item.originalname, callspec.id)
-        if reason is not None:
-            item.add_marker(pytest.mark.skip(reason=reason))
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
 
@@ -49,3 +46,9 @@ def handler(request: pytest.FixtureRequest) -> str:
 def handler_options(handler: str) -> Sequence[str]:
     """What uWSGI is told so that the handler can run."""
     return LOOP_OPTIONS[handler]
+
+
+@pytest.fixture(scope="module")
+def waits(handler: str) -> str:
+    """How servers wait under the handler."""
+    return "never" if handler == "one-thread" else handler

@@ -16,9 +16,9 @@ from urllib.request import urlopen
 import pytest
 from websockets.frames import Opcode
 
+from parting import GOING_AWAY, SLACK, part, wait_for_the_end
 from processes import wait_until
 from raw import RawClient, frame
-from test_goodbye import GOING_AWAY, SLACK, part, wait_for_the_end
 
 APPLICATION = Path(__file__).parent / "background.py"
 ONE_CORE = ("--enable-threads",)

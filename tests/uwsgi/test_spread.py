@@ -8,9 +8,11 @@ from contextlib import ExitStack
 import pytest
 from websockets.frames import Opcode
 
-from parting import APPLICATION, GOING_AWAY, LONG, RELOADABLE, command, connect, part, wait_for_the_end
+from parting import GOING_AWAY, LONG, command, connect, part, wait_for_the_end
 from raw import frame
+from uwasp_pytest.behaviour import APPLICATIONS
 
+APPLICATION = APPLICATIONS / "production.py"
 SPREAD = 2.0  # seconds
 CLIENTS = 6  # of one worker
 
@@ -20,7 +22,7 @@ def produce(serve, tmp_path):
     """Start a uWSGI that takes commands."""
 
     def start(*options, spread=LONG):
-        given = ["--disable-logging", *RELOADABLE, "--lazy-apps", "--master-fifo", str(tmp_path / "fifo"), *options]
+        given = ["--disable-logging", "--lazy-apps", "--master-fifo", str(tmp_path / "fifo"), *options]
         given += ["--worker-reload-mercy", str(3 * LONG)]
         times = {"shutdown_spread": spread, "shutdown_timeout": 2 * spread}
         return serve(*given, application=APPLICATION, middleware=times)

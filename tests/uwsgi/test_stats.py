@@ -18,62 +18,14 @@ import pytest
 from websockets.sync.client import connect
 
 from inquiry import ask, figures
+from parting import wait_for_the_end
 from processes import listening_socket, wait_until
-from raw import RawClient, frame, request
-from test_goodbye import wait_for_the_end
+from raw import RawClient
 from uwasp import Listener, statistics
 from uwasp import metrics as uwasp_metrics
 from uwasp_pytest.behaviour import APPLICATIONS
-
-LIMITS = APPLICATIONS / "limits.py"
-OF_STATS = (
-    *("open", "opened", "messages_in", "messages_out", "bytes_in", "bytes_out", "queued_in", "queued_out"),
-    "slow_members",
-)
-
-
-def status(port, path, *headers):
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(request(path, *headers))
-        return int(client.recv(12)[-3:])
-
-
-def counted(port):
-    found = figures(port)
-    return {name: found[name] for name in (*OF_STATS, "closed", "refused")}
-
-
-def test_the_figures_are_those_of_what_was_exchanged(serve):
-    uwsgi = serve(application=LIMITS, middleware={"max_connections": 1})
-    nothing = dict.fromkeys(OF_STATS, 0)
-    assert counted(uwsgi.port) == {**nothing, "closed": {}, "refused": {}}
-    with RawClient(uwsgi.port) as client:
-        client.send(frame(1, b"hello") + frame(2, b"x" * 300) + frame(9, b"ping"))
-        assert {bytes(client.recv().data) for _ in range(3)} == {b"hello", b"x" * 300, b"ping"}
-        traffic = {"messages_in": 2, "messages_out": 2, "bytes_in": 11 + 308 + 10, "bytes_out": 7 + 304 + 6}
-        wait_until(lambda: counted(uwsgi.port)["messages_out"] == 2, "the figures")
-        assert counted(uwsgi.port) == {**nothing, **traffic, "open": 1, "opened": 1, "closed": {}, "refused": {}}
-        assert status(uwsgi.port, "/echo") == 503
-        client.send(frame(8, b"\x0f\xa0bye"))
-        assert client.recv_close() == (4000, "")
-    wait_until(lambda: figures(uwsgi.port)["open"] == 0, "the connection to be gone")
-    assert status(uwsgi.port, "/nowhere") == 404
-    assert status(uwsgi.port, "/echo", "Origin: http://elsewhere") == 403
-    assert status(uwsgi.port, "/echo", "Content-Length: 1") == 400
-    assert status(uwsgi.port, "/guarded") == 403
-    with RawClient(uwsgi.port):
-        pass
-    wait_until(lambda: figures(uwsgi.port)["closed"] == {"4000": 1, "1006": 1}, "the second to be gone")
-    assert counted(uwsgi.port) == {
-        **nothing,
-        "messages_in": 2,
-        "messages_out": 2,
-        "bytes_in": 11 + 308 + 10 + 11,
-        "bytes_out": 7 + 304 + 6 + 4,
-        "opened": 2,
-        "closed": {"4000": 1, "1006": 1},
-        "refused": {"full": 1, "path": 1, "origin": 1, "handshake": 1, "authorize": 1},
-    }
+from uwasp_pytest.behaviour.test_stats import *  # noqa: F403 - the tests, and their fixtures
+from uwasp_pytest.behaviour.test_stats import OF_STATS, status
 
 
 def told_by(stats_port):
@@ -99,7 +51,9 @@ def registered(*names):
 def test_the_same_figures_are_in_uwsgis_metrics_where_they_are_registered(serve):
     names = [*OF_STATS, "closed", "closed.4000", "closed.1001", "refused", "refused.path"]
     options, metrics = registered(*names)
-    uwsgi = serve(*options, application=LIMITS)
+    uwsgi = serve(
+        *options,
+    )
 
     assert status(uwsgi.port, "/nowhere") == 404
     assert metrics() == {**dict.fromkeys(names, 0), "refused": 1, "refused.path": 1}
@@ -128,10 +82,10 @@ def test_the_worker_after_one_that_was_killed_takes_back_what_that_had_open(serv
     options, metrics = registered("open", "opened")
     if when_loaded == "--lazy-apps":
         options.append("--lazy-apps")
-    second = ("--single-interpreter", "--manage-script-name", "--mount", f"/second={LIMITS.with_name('production.py')}")
+    second = ("--single-interpreter", "--manage-script-name", "--mount", f"/second={APPLICATIONS / 'production.py'}")
     accounts = tmp_path / "accounts"
     accounts.mkdir()
-    uwsgi = serve(*options, *second, application=LIMITS, env={"TMPDIR": str(accounts)})
+    uwsgi = serve(*options, *second, env={"TMPDIR": str(accounts)})
     with RawClient(uwsgi.port) as first, RawClient(uwsgi.port, "/second/noting?killed") as client:
         pid = int(client.recv().data)
         wait_until(lambda: metrics()["open"] == 2, "both to be counted")
@@ -153,7 +107,7 @@ def test_a_worker_that_never_had_a_websocket_leaves_no_account(serve, tmp_path, 
     stats_port = int(options[-1].rpartition(":")[2])
     if when_loaded == "--lazy-apps":
         options.append("--lazy-apps")
-    uwsgi = serve(*options, application=LIMITS, env={"TMPDIR": str(tmp_path)})
+    uwsgi = serve(*options, env={"TMPDIR": str(tmp_path)})
     assert figures(uwsgi.port)["opened"] == 0  # a worker that serves hears of a stop
     wait_until(
         lambda: not any(core["in_request"] for core in told_by(stats_port)["workers"][0]["cores"]),
@@ -168,7 +122,7 @@ def test_what_a_uwsgi_leaves_that_was_killed_as_a_whole_is_removed_by_the_next(s
     options, metrics = registered("open")
 
     def start(*options):
-        uwsgi = serve(*options, application=LIMITS, env={"TMPDIR": str(tmp_path)})
+        uwsgi = serve(*options, env={"TMPDIR": str(tmp_path)})
         with RawClient(uwsgi.port):
             return uwsgi, f"uwasp-gauges-{os.geteuid()}-{uwsgi.popen.pid}"
 
@@ -254,27 +208,15 @@ def test_a_link_that_waits_in_the_folder_is_not_followed(tmp_path, monkeypatch, 
 
 
 def test_without_metrics_nothing_is_registered_and_nothing_is_missing(serve):
-    uwsgi = serve(application=LIMITS)
+    uwsgi = serve()
     with connect(f"{uwsgi.url}/echo", proxy=None) as client:
         client.send("hello")
         assert client.recv(10) == "hello"
     assert ask(uwsgi.port, "metric/uwasp.open") in (0, None)
 
 
-def test_log_lines_carry_the_identity_of_their_connection(serve):
-    uwsgi = serve(application=LIMITS)
-    with connect(f"{uwsgi.url}/guarded?user=Ada", proxy=None) as client:
-        name, number = client.recv(10).split()
-        assert name == "Ada"
-        client.send("bye")
-        wait_until(lambda: client.close_code is not None, "the close")
-    identity = f"uwasp.connection INFO connection {number} of 127.0.0.1 at /guarded"
-    uwsgi.wait_for_output(f"{identity} is open")
-    uwsgi.wait_for_output(f"{identity} is closed with 4000 'bye'")
-
-
 def test_a_refusal_is_as_loud_as_it_concerns_the_operator(serve):
-    uwsgi = serve(application=LIMITS, middleware={"max_connections": 1})
+    uwsgi = serve(middleware={"max_connections": 1})
     with RawClient(uwsgi.port):
         assert status(uwsgi.port, "/nowhere") == 404
         assert status(uwsgi.port, "/echo", "Origin: http://elsewhere") == 403
@@ -285,10 +227,10 @@ def test_a_refusal_is_as_loud_as_it_concerns_the_operator(serve):
 
 
 def test_behind_a_trusted_proxy_the_identity_is_the_address_that_the_proxy_saw(serve):
-    uwsgi = serve(application=LIMITS, middleware={"trust_proxy": True})
+    uwsgi = serve(middleware={"trust_proxy": True})
     with RawClient(uwsgi.port, "/echo", "X-Forwarded-For: 6.6.6.6, 192.0.2.7"):
         uwsgi.wait_for_output("connection 1 of 192.0.2.7 at /echo is open")
-    uwsgi = serve(application=LIMITS)
+    uwsgi = serve()
     with RawClient(uwsgi.port, "/echo", "X-Forwarded-For: 192.0.2.7"):
         uwsgi.wait_for_output("connection 1 of 127.0.0.1 at /echo is open")
     assert re.search(r"192\.0\.2\.7", uwsgi.output) is None

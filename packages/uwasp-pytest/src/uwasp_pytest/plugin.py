@@ -32,8 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--uwasp-waits",
         default="threads",
-        choices=["threads", "gevent", "asyncio"],
-        help="how servers wait under it (default: %(default)s)",
+        choices=["threads", "gevent", "asyncio", "never"],
+        help="how servers wait under it; never, if that holds up all others (default: %(default)s)",
     )
 
 

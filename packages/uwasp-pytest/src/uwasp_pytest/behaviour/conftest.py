@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from uwasp_pytest.behaviour import APPLICATIONS
-from uwasp_pytest.behaviour.fixtures import serve, server
+from uwasp_pytest.behaviour.fixtures import application, may_wait, serve, server
 from uwasp_pytest.processes import Uwsgi
 
-__all__ = ["handler", "handler_options", "serve", "server", "start_uwsgi"]
+__all__ = ["application", "handler", "handler_options", "may_wait", "serve", "server", "start_uwsgi", "waits"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -38,11 +38,12 @@ def handler_options(request: pytest.FixtureRequest) -> Sequence[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def way_of_waiting(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The servers of the applications wait in the way that was named."""
+def waits(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How servers wait under it: in the way that was named, which those of the applications are told."""
+    named = str(request.config.getoption("uwasp_waits"))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(os.environ, "UWASP_WAITS", request.config.getoption("uwasp_waits"))
-        yield
+        patched.setitem(os.environ, "UWASP_WAITS", named)
+        yield named
 
 
 @pytest.fixture

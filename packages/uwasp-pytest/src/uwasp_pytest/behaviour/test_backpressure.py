@@ -64,6 +64,7 @@ def send_numbered(client, count):
     return thread
 
 
+@pytest.mark.usefixtures("may_wait")
 def test_send_waits_for_a_client_that_does_not_read_and_nobody_else_does(start):
     uwsgi = start(write_limit=WRITE_LIMIT)
     before = figures(uwsgi.port)["memory"]
@@ -82,6 +83,7 @@ def test_send_waits_for_a_client_that_does_not_read_and_nobody_else_does(start):
         wait_until(lambda: figures(uwsgi.port)["buffered"]["slow"] == 0, "nothing to be queued")
 
 
+@pytest.mark.usefixtures("may_wait")
 def test_a_client_that_does_not_read_is_cut_after_send_timeout(start):
     uwsgi = start(write_limit=WRITE_LIMIT, send_timeout=1)
     before = figures(uwsgi.port)["memory"]
@@ -97,6 +99,7 @@ def test_a_client_that_does_not_read_is_cut_after_send_timeout(start):
         check_echo(uwsgi)
 
 
+@pytest.mark.usefixtures("may_wait")
 @pytest.mark.parametrize("end", ["closes", "resets", "is cut"])
 def test_a_waiting_send_ends_with_its_connection(start, end):
     """Long before send_timeout."""
@@ -135,8 +138,8 @@ def test_several_senders_wait_for_one_client(start):
     uwsgi.wait_for_output("slow filled until 1006", 4)
 
 
-def test_in_a_callback_of_the_hub_send_never_waits(start, handler):
-    if handler != "gevent":
+def test_in_a_callback_of_the_hub_send_never_waits(start, waits):
+    if waits != "gevent":
         pytest.skip("the hub is gevent's")
     uwsgi = start(write_limit=WRITE_LIMIT)
     with RawClient(uwsgi.port, "/talk?slow") as client:
@@ -147,6 +150,7 @@ def test_in_a_callback_of_the_hub_send_never_waits(start, handler):
         check_echo(uwsgi)
 
 
+@pytest.mark.usefixtures("may_wait")
 @pytest.mark.parametrize("limit", ["messages", "bytes"])
 def test_reading_pauses_while_the_server_does_not_keep_up_and_nothing_is_lost(start, limit):
     options = {"max_queue": MAX_QUEUE} if limit == "messages" else {"max_queue": 10**9, "max_queue_size": 2**17}
@@ -171,6 +175,7 @@ def test_reading_pauses_while_the_server_does_not_keep_up_and_nothing_is_lost(st
         assert client.recv().data == str(count).encode()
 
 
+@pytest.mark.usefixtures("may_wait")
 def test_a_ping_is_answered_while_the_server_is_busy_but_not_from_behind_a_full_queue(start):
     uwsgi = start(max_queue=MAX_QUEUE)
     with RawClient(uwsgi.port, "/gate?shut") as client:

@@ -47,6 +47,7 @@ def test_the_answers_to_a_batch_are_one_write(server):
         assert any(answered_at_once(client) for _ in range(100))
 
 
+@pytest.mark.usefixtures("may_wait")
 @pytest.mark.parametrize("place", [1, BATCH - 1])
 def test_no_answer_waits_for_a_server_that_takes_its_time(client, place):
     """The server was fast up to then, and waits for something in the midst of a batch."""
@@ -61,6 +62,7 @@ def test_no_answer_waits_for_a_server_that_takes_its_time(client, place):
     assert [client.recv().data for _ in messages[place + 1 :]] == [m.encode() for m in messages[place + 1 :]]
 
 
+@pytest.mark.usefixtures("may_wait")
 def test_an_answer_leaves_before_its_own_server_goes_on_to_something_slow(client):
     """One on_message that sends, and then waits, in a connection that was fast up to then."""
     begin = time.monotonic()
@@ -71,6 +73,7 @@ def test_an_answer_leaves_before_its_own_server_goes_on_to_something_slow(client
     assert client.recv().data == b"2"
 
 
+@pytest.mark.usefixtures("may_wait")
 @pytest.mark.parametrize("at_once", [True, False])
 def test_no_answer_waits_when_the_server_has_waited_before(client, at_once):
     """It takes a nap, with the batch behind it or coming meanwhile, and then is fast, and then takes its time."""

@@ -10,11 +10,15 @@ from contextlib import ExitStack, contextmanager
 from urllib.request import urlopen
 
 from uwasp_pytest.behaviour import APPLICATIONS
+from uwasp_pytest.behaviour.inquiry import figures
 from uwasp_pytest.behaviour.raw import RawClient, frame
 
 LIMITS = APPLICATIONS / "limits.py"
-PROMISED = 0.5  # seconds
-TINY = frame(1, b"x" * 8) * 4681  # 64 KiB of messages, each some work for its server
+PROMISED = 0.5  # seconds, on a machine that is not busy otherwise
+MESSAGES = 4681
+TINY = frame(1, b"x" * 8) * MESSAGES  # 64 KiB, each some work for its server
+SEVERAL = 20
+WORK = SEVERAL * MESSAGES * 25e-6  # seconds, as `Working` has it; and what uWASP does comes on top of that
 
 
 @contextmanager
@@ -43,10 +47,10 @@ def flooding(clients):
             thread.join()
 
 
-def assert_others_are_served(uwsgi, other, times=9):
+def assert_others_are_served(uwsgi, other):
     """Half of the answers are to come in time: single ones may be late for what else runs on this machine."""
     echoes, pages = [], []
-    for number in range(times):
+    for number in range(9):
         before = time.monotonic()
         other.send(frame(1, str(number).encode()))
         assert other.recv().data == str(number).encode()
@@ -81,9 +85,22 @@ def test_one_that_floods_does_not_starve_the_others(serve):
 
 
 def test_several_that_send_much_at_once_do_not_hold_the_others_up(serve):
+    """The yardstick is their own work, which takes longer on a busy machine, as answers do: 20 answers meanwhile, each
+    with a page, are less than a quarter of `PROMISED` for each. One connection after the other, there would be a few.
+    """
     uwsgi = serve(application=LIMITS)
     with ExitStack() as stack:
         other = stack.enter_context(RawClient(uwsgi.port, "/echo?other"))
-        for number in range(20):
+        for number in range(SEVERAL):
             stack.enter_context(RawClient(uwsgi.port, f"/working?{number}")).send(TINY)
-        assert_others_are_served(uwsgi, other, times=3)
+        served = 0
+        while is_at_work(uwsgi):  # which is a request over HTTP
+            other.send(frame(1, b"hello"))
+            assert other.recv().data == b"hello"
+            served += 1
+    assert served > 4 * WORK / PROMISED
+
+
+def is_at_work(uwsgi):
+    found = figures(uwsgi.port)
+    return found["messages_in"] - found["queued_in"] < SEVERAL * MESSAGES

@@ -147,6 +147,7 @@ def test_an_exception_in_the_servers_constructor_answers_the_handshake_with_500(
     assert "RuntimeError: raised in __init__" in server.output
 
 
+@pytest.mark.usefixtures("may_wait")
 def test_a_server_that_blocks_delays_neither_others_nor_its_own_pings(server):
     with connect(f"{server.url}/life?sleeper") as sleeper, connect(f"{server.url}/life?awake") as awake:
         sleeper.send("sleep 1.5")
@@ -158,6 +159,7 @@ def test_a_server_that_blocks_delays_neither_others_nor_its_own_pings(server):
         assert sleeper.recv(10) == "slept 1.5"
 
 
+@pytest.mark.usefixtures("may_wait")
 def test_the_close_of_a_client_is_answered_while_its_server_is_busy(server):
     with RawClient(server.port, "/life?busy") as client:
         client.send(frame(1, b"sleep 1.5"))

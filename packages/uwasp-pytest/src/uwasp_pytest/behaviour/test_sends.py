@@ -19,14 +19,14 @@ GEVENT = ["threadpool", "greenlet", "hub"]
 
 
 @pytest.mark.parametrize("patched", ["", "1"], ids=["unpatched", "patched"])
-def test_a_message_goes_out_from_anywhere(serve, handler, patched):
-    if patched and handler != "gevent":
-        pytest.skip("ThreadHandler refuses a patched process")
+def test_a_message_goes_out_from_anywhere(serve, waits, patched):
+    if patched and waits != "gevent":
+        pytest.skip("threads are not to be patched")
     uwsgi = serve(application=LIMITS, env={"UWASP_PATCH": patched})
     with connect(f"{uwsgi.url}/echo?anywhere", proxy=None) as client:
         client.send("hello")
         assert client.recv(10) == "hello"  # `on_open` has been called
-        for place in EVERYWHERE + (GEVENT if handler == "gevent" else []):
+        for place in EVERYWHERE + (GEVENT if waits == "gevent" else []):
             ask(uwsgi.port, f"send/{place}/anywhere")
             assert client.recv(10) == place
             uwsgi.wait_for_output(f"{place}: sent")
@@ -39,8 +39,8 @@ def test_a_message_goes_out_from_a_timer_of_uwsgi(serve):
 
 
 @pytest.mark.parametrize("hook", ["uwsgi.atexit", "atexit"])
-def test_in_an_exit_function_the_connections_are_closed(serve, handler, hook):
-    if (handler, hook) == ("gevent", "atexit"):
+def test_in_an_exit_function_the_connections_are_closed(serve, waits, hook):
+    if (waits, hook) == ("gevent", "atexit"):
         pytest.skip("uWSGI's gevent loop ends its worker without Python's exit functions")
     uwsgi = serve(application=LIMITS)
     with connect(f"{uwsgi.url}/echo?anywhere", proxy=None) as client:
@@ -55,8 +55,8 @@ def test_in_an_exit_function_the_connections_are_closed(serve, handler, hook):
 
 
 @pytest.mark.parametrize("place", ["request", "thread", "threadpool"])
-def test_sending_on_a_closed_connection_says_so_wherever_it_is(serve, handler, place):
-    if place in GEVENT and handler != "gevent":
+def test_sending_on_a_closed_connection_says_so_wherever_it_is(serve, waits, place):
+    if place in GEVENT and waits != "gevent":
         pytest.skip("a place of gevent's")
     uwsgi = serve(application=LIMITS)
     with connect(f"{uwsgi.url}/echo?anywhere", proxy=None) as client:

@@ -25,9 +25,9 @@ from urllib.parse import parse_qsl
 
 import uwsgi
 from uwasp import ConnectionClosed, Refusal, Server, WebSocket, WebSocketMiddleware, stats
-from waiting import Event, event, waited
+from waiting import WAITS, Event, event, waited
 
-if os.environ["UWASP_HANDLER"] == "gevent":
+if WAITS == "gevent":
     import gevent
 
 if "LIMITS_NOFILE" in os.environ:

@@ -1,4 +1,4 @@
-"""Servers whose messages have types, for test_messages.py. UWASP_HANDLER names the handler."""
+"""The application of the tests of messages: its servers take those of one type. UWASP_HANDLER names the handler."""
 
 from __future__ import annotations
 

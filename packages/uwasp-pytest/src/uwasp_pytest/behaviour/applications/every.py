@@ -21,13 +21,9 @@ import time
 
 import uwsgi
 from uwasp import Server, ThreadHandler, WebSocketMiddleware
+from waiting import nap
 
 WORK = os.environ["UWASP_WORK"].split()
-
-if os.environ["UWASP_HANDLER"] == "gevent":
-    from gevent import sleep
-else:
-    from time import sleep
 
 
 def note(*what):
@@ -63,7 +59,7 @@ class PlainEcho(Server):
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/slow":
         note("slow request")
-        sleep(5)
+        nap(5)
     elif environ["PATH_INFO"] == "/fork" and not os.fork():
         time.sleep(60)
         os._exit(0)
@@ -100,7 +96,7 @@ if "slow" in WORK:
     @application.every(0.1)
     def slow():
         note("slow begins", time.monotonic())
-        sleep(0.35)
+        nap(0.35)
         note("slow ends", time.monotonic())
 
 
@@ -109,7 +105,7 @@ if "lasting" in WORK:
     @application.every(0.1)
     def lasting():
         note("lasting begins")
-        sleep(1.0)
+        nap(1.0)
         note("lasting ends")
 
 
@@ -118,7 +114,7 @@ if "hanging" in WORK:
     @application.every(0.1)
     def hanging():
         note("hanging begins")
-        sleep(1000)
+        nap(1000)
 
 
 if "raising" in WORK:

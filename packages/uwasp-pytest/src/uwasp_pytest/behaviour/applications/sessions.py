@@ -14,15 +14,12 @@ import time
 from datetime import datetime, timedelta, timezone
 
 from uwasp import Allowed, Refusal, Server, WebSocketMiddleware, conversation, stats
-from waiting import event, messages
+from waiting import WAITS, event, messages, nap
 
 logging.basicConfig(level="INFO", format="%(name)s %(levelname)s %(message)s")
 
-if os.environ["UWASP_HANDLER"] == "gevent":
+if WAITS == "gevent":
     import gevent
-    from gevent import sleep
-else:
-    from time import sleep
 
 
 def note(*what):
@@ -90,7 +87,7 @@ class Again(Closed):
 
 
 def where():
-    is_hub = os.environ["UWASP_HANDLER"] == "gevent" and gevent.getcurrent() is gevent.get_hub()
+    is_hub = WAITS == "gevent" and gevent.getcurrent() is gevent.get_hub()
     return "in the hub" if is_hub else "not in the hub"
 
 
@@ -133,14 +130,14 @@ class Raises(Again):
 class Slow(Again):
     @classmethod
     def asked_again(cls, environ, times):
-        sleep(1.0)
+        nap(1.0)
         return "Ada, after a while"
 
 
 class Hangs(Again):
     @classmethod
     def asked_again(cls, environ, times):
-        sleep(1000)
+        nap(1000)
 
 
 class Echo(Server):
@@ -168,5 +165,5 @@ application = WebSocketMiddleware(
     application,
     os.environ["UWASP_HANDLER"],
     [(f"/{server.__name__}", server) for server in (*SERVERS, talk)],
-    **json.loads(os.environ["UWASP_OPTIONS"]),
+    **json.loads(os.environ.get("UWASP_OPTIONS", "{}")),
 )
