@@ -12,8 +12,6 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http import HTTPStatus
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
@@ -38,9 +36,8 @@ __all__ = [
     "end_accepting",
     "give_place_back",
     "mount",
-    "needing",
     "peer",
-    "server_may_refuse",
+    "refuse_for",
     "take_place",
     "unknown_path",
 ]
@@ -126,10 +123,13 @@ def authorize(environ: dict[str, Any], route: Route, instead: Authorize | None =
     ask = instead or route.authorize
     if ask is None:
         return None
-    with server_may_refuse():
+    try:
         user = ask(environ)
         if user is False:
             raise Refusal
+    except Refusal as refusal:
+        refuse_for(refusal)
+        raise
     kind = type(user)  # not `isinstance`, which would make a lazy object look up what it stands for
     fault = ""
     if hasattr(kind, "__await__") or issubclass(kind, GeneratorType | AsyncGeneratorType):
@@ -202,37 +202,23 @@ def accepting() -> int:
     return _accepting
 
 
-@contextmanager
-def server_may_refuse() -> Iterator[None]:
-    """Around what runs the server's own code.
-
-    Raises:
-        Refused: the server raised `uwasp.Refusal`.
-    """
-    try:
-        yield
-    except Refusal as refusal:
-        answer = handshake.refuse(refusal.status, refusal.body, *refusal.headers)
-        raise Refused("authorize", answer, str(refusal.status.value)) from refusal
-
-
-@contextmanager
-def needing(*resources: str) -> Iterator[None]:
-    """Around what opens descriptors, or starts threads, for a connection.
+def refuse_for(error: Exception, *resources: str) -> None:
+    """Refuse a request for what was raised while its connection was made, if that is a reason; else do nothing.
 
     Args:
+        error: what was raised.
         resources: what of these a lack is refused for: `"descriptors"`, `"threads"`.
 
     Raises:
-        Refused: none is left.
+        Refused: the server has raised `uwasp.Refusal`, or none of the resources is left.
     """
-    try:
-        yield
-    except OSError as error:
+    if isinstance(error, Refusal):
+        answer = handshake.refuse(error.status, error.body, *error.headers)
+        raise Refused("authorize", answer, str(error.status.value)) from error
+    if isinstance(error, OSError):
         reason = _RESOURCES.get(error.errno or 0)
-        if reason is None or reason not in resources:
-            raise
-        raise Refused(reason, _busy(f"no {reason} are left for another WebSocket"), str(error.strerror)) from error
+        if reason in resources:
+            raise Refused(reason, _busy(f"no {reason} are left for another WebSocket"), str(error.strerror)) from error
 
 
 def unknown_path(path: str | None) -> Refused:

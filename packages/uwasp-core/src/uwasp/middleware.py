@@ -263,16 +263,19 @@ class WebSocketMiddleware:
             session = session_of(ws, route, user)
             protocol = FrameProtocol(options.max_message_size, options.max_fragments, answer.deflate)
             try:
-                with admission.needing("descriptors"), admission.server_may_refuse():  # EAGAIN is about other things
-                    server = route.make_server(ws)
+                server = route.make_server(ws)
             except Exception as error:
+                admission.refuse_for(error, "descriptors")  # EAGAIN is about other things
                 _tell_failed(environ, found, route.making, error)
                 raise
-            with admission.needing("descriptors", "threads"), admission.server_may_refuse():
+            try:
                 if isinstance(server, Conversation):
                     admission.begin(server, self.handler_class)
                 handler = self.handler_class(ws, server)
                 fd = self.takeover_for(environ).duplicate()
+            except Exception as error:
+                admission.refuse_for(error, "descriptors", "threads")
+                raise
             protocol.accepts = route.accepts(server)
             place = admission.mount(environ) + place
             peer = shared(admission.peer(environ, options))
