@@ -384,6 +384,12 @@ def test_a_response_of_a_framework_lets_nobody_in_and_the_log_says_what_would_re
     assert "Chat.authorize returned a Redirect: a response refuses nobody. Raise a uwasp.Refusal" in caplog.text
 
 
+@pytest.mark.parametrize("answer", [Refusal(403), Refusal])
+def test_a_refusal_that_is_returned_and_not_raised_lets_nobody_in(answer, caplog):
+    assert statuses(returning(lambda: answer)) == ["500"]
+    assert f"Chat.authorize returned a {type(answer).__name__}: it refuses nobody so. Raise it" in caplog.text
+
+
 def test_false_refuses_and_every_other_answer_lets_in():
     assert statuses(returning(lambda: False)) == ["403"]
     for answer in (None, True, 0, "", [], {}, object()):
