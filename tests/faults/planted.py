@@ -829,6 +829,13 @@ ACCESS = [
         short=True,
     ),
     Fault(
+        "an authorize that returns a Refusal lets in",
+        "returns a `Refusal`, instead of raising it",
+        "    elif user is Refusal or issubclass(kind, Refusal):",
+        "    elif user is Refusal:",
+        ("tests/protocol/test_routing.py::test_a_refusal_that_is_returned_and_not_raised_lets_nobody_in",),
+    ),
+    Fault(
         "what authorize returned is lost",
         "What it returns is `ws.user`",
         "            user = admission.authorize(environ, found.route, instead)",
