@@ -301,6 +301,13 @@ README = [
         ("tests/protocol/test_frames.py::test_a_code_that_must_not_be_sent_is_not",),
     ),
     Fault(
+        "a close frame without a code can be sent first",
+        "`ValueError` for a code that must not be sent",
+        "        close = Close(code, reason)\n        try:\n            close.check()\n",
+        "        close = Close(code, reason)\n        try:\n            code == 1005 or close.check()\n",
+        ("tests/protocol/test_frames.py::test_a_code_that_must_not_be_sent_is_not",),
+    ),
+    Fault(
         "ws.terminate closes in peace",
         "cuts the connection at once",
         "        with self._lock:\n            self._cut_locked(by)",

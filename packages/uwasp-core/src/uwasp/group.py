@@ -144,7 +144,7 @@ class Group:
 
         Raises:
             ValueError: a code that must not be sent, or a reason that is too long.
-            TypeError: the key is nothing that `add` takes.
+            TypeError: the code is no `int`, the reason no `str`, or the key nothing that `add` takes.
         """
         self.bus.membership.close(self.name, code, reason, _checked_key(key))
 
