@@ -591,7 +591,7 @@ def test_what_a_function_may_not_be_given_is_refused():
         conversation(max_mesage_size=3)
     with pytest.raises(TypeError, match="stands above a function, not <class"):
         conversation(max_queue=3)(Good)
-    with pytest.raises(TypeError, match=r"above a function stands @conversation\(\), with parentheses, not given <func"):
+    with pytest.raises(TypeError, match=r"a function stands @conversation\(\), with parentheses, not given <function"):
         conversation(function)
     with pytest.raises(ValueError, match="max_queue is a whole number of at least 1"):
         make(conversation(max_queue=0)(lambda ws: None), handler=Spawning)

@@ -88,8 +88,8 @@ class Background:
 
     @staticmethod
     def check(seconds: Any, once: Any) -> None:
-        """Look at what `add` is given beside the function, before there is one: `@application.every` without parentheses
-        would have nothing called.
+        """Look at what `add` is given beside the function, before there is one: without parentheses,
+        `@application.every` would have nothing called.
 
         Raises:
             ValueError: it cannot be that.

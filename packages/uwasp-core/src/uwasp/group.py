@@ -12,6 +12,7 @@ from uwasp.membership import HEARD_TIMEOUT
 from uwasp.presence import Member
 
 if TYPE_CHECKING:
+    from uwasp.connection import Connection
     from uwasp.websocket import WebSocket
 
 __all__ = ["Group"]
@@ -36,7 +37,7 @@ class Group:
         name: all of them, escaped.
 
     Raises:
-        TypeError, ValueError: the parts are not what they should be.
+        TypeError, ValueError: the parts, or the bus, are not what they should be.
         ConfigurationError: the URL cannot be one of a bus.
     """
 
@@ -50,7 +51,7 @@ class Group:
         length = len(self.name.encode())  # a lone surrogate has no UTF-8, and raises
         if length > envelope.MAX_NAME:
             raise ValueError(f"the name of a group is at most {envelope.MAX_NAME} bytes, not {length}")
-        self._bus = find_bus(bus) if isinstance(bus, str) else bus
+        self._bus = bus if bus is None else find_bus(bus)
 
     @property
     def bus(self) -> Bus:
@@ -76,7 +77,8 @@ class Group:
                 (default: it stands for itself).
 
         Raises:
-            TypeError: the info is nothing that JSON has, too large or too deep; or the key is something else.
+            TypeError: what is added is no `WebSocket`; the info is nothing that JSON has, too large or too deep; or the
+                key is something else.
             RuntimeError: the connection is not open yet.
         """
         try:
@@ -85,16 +87,21 @@ class Group:
             raise TypeError(f"info is what JSON has, at most {envelope.MAX_INFO} bytes of it: {error}") from None
         if len(dumped) > envelope.MAX_INFO:
             raise TypeError(f"info is at most {envelope.MAX_INFO} bytes of JSON, not {len(dumped)}")
+        connection = _connection(ws)
         membership = self.bus.membership
         membership.add(self.name, ws, dumped.decode(), _checked_key(key))
         if not membership.is_heard(self.name):
-            waiter = ws.connection.listener.new_waiter()
+            waiter = connection.listener.new_waiter()
             if waiter is not None and not membership.is_heard(self.name, waiter):
                 waiter.wait(HEARD_TIMEOUT)
 
     def remove(self, ws: WebSocket) -> None:
-        """Have a connection leave, if it is a member. It stays open."""
-        self.bus.membership.remove(self.name, ws.connection)
+        """Have a connection leave, if it is a member. It stays open.
+
+        Raises:
+            TypeError: it is no `WebSocket`.
+        """
+        self.bus.membership.remove(self.name, _connection(ws))
 
     def send(self, message: str | bytes | bytearray | memoryview, exclude: Any = None) -> None:
         """Send a message to every member: a `str` as text, anything bytes-like as binary.
@@ -194,6 +201,13 @@ class Group:
 
 def _nothing() -> None:
     """For a caller that cannot wait."""
+
+
+def _connection(ws: WebSocket) -> Connection:
+    try:
+        return ws.connection
+    except AttributeError:
+        raise TypeError(f"a member is a uwasp.WebSocket, such as a server's self.ws, not {ws!r}") from None
 
 
 def _text(value: Any, called: str) -> str:

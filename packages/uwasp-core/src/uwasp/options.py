@@ -17,7 +17,8 @@ LARGEST = sys.maxsize  # what can be counted in memory
 
 TIME = f"a number of seconds above 0 and at most {LONGEST:,} (seven days)"
 COUNT = "a whole number of at least 1"
-OF_THE_HANDLER = {"max_consumers": 1, "max_conversations": 0}  # what is no option, but its attribute; and the least of it
+# What is no option, but an attribute of a handler's, if it has it; and the least that it may be.
+OF_THE_HANDLER = {"max_consumers": 1, "max_conversations": 0}
 
 
 @dataclass(frozen=True)

@@ -580,10 +580,13 @@ class FrameProtocol:
 
         Raises:
             TypeError: the code is no `int`, or the reason no `str`.
-            ValueError: a code that must not be sent (RFC 6455 §7.4), or a reason of more than 123 bytes in UTF-8 (§5.5).
+            ValueError: a code that must not be sent (RFC 6455 §7.4), or a reason of more than 123 bytes in UTF-8
+                (§5.5).
         """
         if not isinstance(code, int) or not isinstance(reason, str):
-            raise TypeError(f"a connection is closed with a code, an int, and a reason, a str, not {code!r}, {reason!r}")
+            raise TypeError(
+                f"a connection is closed with a code, an int, and a reason, a str, not {code!r}, {reason!r}"
+            )
         close = Close(code, reason)
         try:
             close.check()
