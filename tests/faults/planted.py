@@ -2141,6 +2141,13 @@ GROUPS = [
         (MEMBERSHIP + "test_what_is_only_named_is_not_opened",),
     ),
     Fault(
+        "a bus that nobody closes loses what was just sent",
+        "A bus that nobody closes is closed when Python ends",
+        "            atexit.register(self._end)\n",
+        "            pass\n",
+        ("tests/groups/test_senders.py::test_a_script_that_ends_without_closing_its_bus_has_sent_what_it_sent",),
+    ),
+    Fault(
         "what is closed leaves others untold",
         "A script, a cron job or a Celery task opens the bus by its name",
         "            self._lock.release()\n            self._publish_changes()\n",

@@ -135,7 +135,7 @@ class Bus:
             self._memberships[process] = membership
         if takeover.running_under_uwsgi():
             goodbye.afterwards(self._end)
-        elif takeover.instance() is not None:  # in a test: nobody closes what its application has opened
+        else:  # a script may end without having closed it, and at once after it has sent something
             atexit.register(self._end)
         return membership
 
@@ -152,6 +152,7 @@ class Bus:
         self._end(timeout)
 
     def _end(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        atexit.unregister(self._end)
         membership = self._memberships.pop(os.getpid(), None)
         if membership is not None:
             membership.end(timeout)
