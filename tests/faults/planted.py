@@ -1386,6 +1386,13 @@ ROUTING = [
 
 LOCAL_BUS = [
     Fault(
+        "a local bus takes the folders of others from them",
+        "one that has other folders in it, as `/run` has, is not given another group or mode",
+        "    if (is_anothers or is_otherwise) and any(",
+        "    if (is_anothers and is_otherwise) and any(",
+        ("tests/bus/test_local.py::test_a_folder_with_the_folders_of_others_in_it_is_not_changed",),
+    ),
+    Fault(
         "instances in two containers meet",
         "containers that share a folder do not meet",
         'f"{boot} {space} {started_on}"',
