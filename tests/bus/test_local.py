@@ -521,6 +521,24 @@ def test_a_folder_that_everybody_may_write_into_is_refused(tmp_path: Path) -> No
         Folder(Address.parse(f"local:{tmp_path}/bus"))
 
 
+@pytest.mark.parametrize("options", ["", "?mode=0700"])
+def test_a_folder_for_everybodys_temporary_files_is_refused_and_stays_as_it_is(tmp_path: Path, options: str) -> None:
+    (tmp_path / "bus").mkdir()
+    (tmp_path / "bus").chmod(0o1777)
+    with pytest.raises(ConfigurationError, match=f'name one in it, such as bus="local:{tmp_path}/bus/mysite"'):
+        Folder(Address.parse(f"local:{tmp_path}/bus{options}"))
+    assert stat.S_IMODE((tmp_path / "bus").stat().st_mode) == 0o1777
+
+
+def test_a_folder_with_the_folders_of_others_in_it_is_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "run" / "another").mkdir(parents=True)
+    (tmp_path / "run").chmod(0o755)
+    with pytest.raises(ConfigurationError, match=f'name one of its own, such as bus="local:{tmp_path}/run/mysite"'):
+        Folder(Address.parse(f"local:{tmp_path}/run?mode=0700"))
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o755
+    Folder(Address.parse(f"local:{tmp_path}/run")).close()
+
+
 @as_root
 def test_a_folder_of_somebody_else_is_refused_unless_it_was_said_to_be_theirs(tmp_path: Path) -> None:
     (tmp_path / "bus").mkdir(mode=0o700)

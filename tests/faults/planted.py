@@ -303,8 +303,15 @@ README = [
     Fault(
         "any close code is sent",
         "`ValueError` for a code that must not be sent",
-        "                close.check()",
-        "                pass",
+        "            close.check()",
+        "            pass",
+        ("tests/protocol/test_frames.py::test_a_code_that_must_not_be_sent_is_not",),
+    ),
+    Fault(
+        "a close frame without a code can be sent first",
+        "`ValueError` for a code that must not be sent",
+        "        close = Close(code, reason)\n        try:\n            close.check()\n",
+        "        close = Close(code, reason)\n        try:\n            code == 1005 or close.check()\n",
         ("tests/protocol/test_frames.py::test_a_code_that_must_not_be_sent_is_not",),
     ),
     Fault(
@@ -866,6 +873,13 @@ ACCESS = [
         "        user = None",
         ("tests/uwsgi/test_access.py::test_authorize_refuses_with_a_status_headers_and_a_body",),
         short=True,
+    ),
+    Fault(
+        "an authorize that returns a Refusal lets in",
+        "returns a `Refusal`, instead of raising it",
+        "    elif user is Refusal or issubclass(kind, Refusal):",
+        "    elif user is Refusal:",
+        ("tests/protocol/test_routing.py::test_a_refusal_that_is_returned_and_not_raised_lets_nobody_in",),
     ),
     Fault(
         "what authorize returned is lost",
@@ -1465,6 +1479,13 @@ ROUTING = [
 ]
 
 LOCAL_BUS = [
+    Fault(
+        "a local bus takes the folders of others from them",
+        "one that has other folders in it, as `/run` has, is not given another group or mode",
+        "    if (is_anothers or is_otherwise) and any(",
+        "    if (is_anothers and is_otherwise) and any(",
+        ("tests/bus/test_local.py::test_a_folder_with_the_folders_of_others_in_it_is_not_changed",),
+    ),
     Fault(
         "instances in two containers meet",
         "containers that share a folder do not meet",
@@ -2219,6 +2240,13 @@ GROUPS = [
         "        _default.new_waiter = new_waiter\n",
         "        _default.new_waiter = new_waiter\n        _ = _default.membership\n",
         (MEMBERSHIP + "test_what_is_only_named_is_not_opened",),
+    ),
+    Fault(
+        "a bus that nobody closes loses what was just sent",
+        "A bus that nobody closes is closed when Python ends",
+        "            atexit.register(self._end)\n",
+        "            pass\n",
+        ("tests/groups/test_senders.py::test_a_script_that_ends_without_closing_its_bus_has_sent_what_it_sent",),
     ),
     Fault(
         "what is closed leaves others untold",

@@ -504,6 +504,14 @@ def test_info_and_keys_are_what_they_should_be(world):
     assert group.members()[0].info == {"n": [1, None]}
 
 
+def test_a_bus_is_one_or_its_url_and_the_error_says_so(world, monkeypatch):
+    with pytest.raises(TypeError, match=r"a bus is a uwasp.Bus or the URL of one, such as .*, not 3"):
+        Group("room", bus=3)
+    monkeypatch.setattr("uwasp.bus._default", None)
+    with pytest.raises(TypeError, match=r"a bus is a uwasp.Bus or the URL of one, such as .*, not 3"):
+        set_default(3, lambda: None)
+
+
 def test_member_ids_tell_processes_apart(world):
     alice = world.member()
     assert alice.ws.member_id == member_id(identity(), alice.ws.id)

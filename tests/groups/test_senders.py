@@ -109,6 +109,17 @@ def test_from_outside_and_between_two_uwsgis(serve, group, tmp_path):
         assert [one.closed()[0] for one in members] == [4001] * 2 * WORKERS
 
 
+@pytest.mark.parametrize("bus", ["uwasp.open_bus({0!r}).group(*{1})", "uwasp.Group(*{1}, bus={0!r})"])
+def test_a_script_that_ends_without_closing_its_bus_has_sent_what_it_sent(serve, group, tmp_path, bus):
+    url = f"local:{tmp_path}/bus"
+    uwsgi = serve(workers=WORKERS, application=SENDERS, env={"UWASP_BUS": url})
+    with ExitStack() as stack:
+        members = [stack.enter_context(one) for one in in_each_worker(WORKERS, uwsgi.url, group)]
+        script = f"import uwasp\n{bus.format(url, group.split(':'))}.send('at the end')"
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=20)
+        assert [one.hear() for one in members] == ["at the end"] * WORKERS
+
+
 def test_with_debians_own_uwsgi(serve, handler, group):
     plugins = ("python3", "gevent_python3") if handler == "gevent" else ("python3",)
     loop = LOOP_OPTIONS["gevent"] if handler == "gevent" else ("--enable-threads", "--threads", "2")

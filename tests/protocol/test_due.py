@@ -60,9 +60,10 @@ def test_outside_uwsgi_a_function_is_returned_as_it_is_and_nothing_starts(functi
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 604801, float("inf"), float("nan"), "1", True, None, tick])
-def test_a_number_of_seconds_that_cannot_be_one_is_refused(seconds):
+def test_a_number_of_seconds_that_cannot_be_one_is_refused_before_a_function_is_seen(seconds):
+    """As where a function stands below `@application.every`, and nothing would call it."""
     with pytest.raises(ValueError, match=r"above 0 and at most 604,800 \(seven days\), not "):
-        WebSocketMiddleware(print, "threads").every(seconds)(tick)
+        WebSocketMiddleware(print, "threads").every(seconds)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_a_bus_that_does_not_say_who_is_the_one_is_refused_for_once_alone(monkey
 
 def test_once_is_true_or_false():
     with pytest.raises(ValueError, match="once is True or False, not 'no'"):
-        WebSocketMiddleware(print, "threads").every(1.0, once="no")(tick)
+        WebSocketMiddleware(print, "threads").every(1.0, once="no")
 
 
 @pytest.mark.parametrize(

@@ -271,16 +271,21 @@ def test_a_lone_surrogate_cannot_be_sent():
         FrameProtocol().encode_message("\ud800")
 
 
-@pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2999, 5000])
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000])
 def test_a_code_that_must_not_be_sent_is_not(code):
     with pytest.raises(ValueError, match=f"close code {code} must not be sent"):
         FrameProtocol().encode_close(code)
 
 
+@pytest.mark.parametrize(("code", "reason"), [("1000", ""), (None, ""), (1000.0, ""), (1000, None), (1000, b"bye")])
+def test_what_is_no_code_or_no_reason_is_not_sent(code, reason):
+    with pytest.raises(TypeError, match="a code, an int, and a reason, a str, not"):
+        FrameProtocol().encode_close(code, reason)
+
+
 def test_encoded_control_frames():
     protocol = FrameProtocol()
     assert protocol.encode_close(1000, "ü") == b"\x88\x04\x03\xe8\xc3\xbc"
-    assert protocol.encode_close(1005) == b"\x88\x00"
     assert protocol.encode_ping(b"x") == b"\x89\x01x"
     with pytest.raises(ValueError, match="123 bytes"):
         protocol.encode_close(1000, "ü" * 62)

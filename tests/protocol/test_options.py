@@ -53,6 +53,11 @@ def test_the_longest_time_is_one_that_the_poller_takes(name):
         os.close(fd)
 
 
+def test_what_is_an_attribute_of_the_handler_is_refused_as_an_option_and_its_place_is_named():
+    with pytest.raises(TypeError, match=r"unknown option max_consumers \(max_consumers: of the handler class, derive"):
+        Options.named({"max_consumers": 8})
+
+
 def test_an_unknown_option_is_refused_and_the_known_ones_are_named():
     with pytest.raises(TypeError, match="unknown option max_size; the options are max_message_size, "):
         Options.named({"max_size": 1})

@@ -403,6 +403,12 @@ def test_a_response_of_a_framework_lets_nobody_in_and_the_log_says_what_would_re
     assert "Chat.authorize returned a Redirect: a response refuses nobody. Raise a uwasp.Refusal" in caplog.text
 
 
+@pytest.mark.parametrize("answer", [Refusal(403), Refusal])
+def test_a_refusal_that_is_returned_and_not_raised_lets_nobody_in(answer, caplog):
+    assert statuses(returning(lambda: answer)) == ["500"]
+    assert f"Chat.authorize returned a {type(answer).__name__}: it refuses nobody so. Raise it" in caplog.text
+
+
 def test_false_refuses_and_every_other_answer_lets_in():
     assert statuses(returning(lambda: False)) == ["403"]
     for answer in (None, True, 0, "", [], {}, object()):
@@ -643,6 +649,8 @@ def test_what_a_function_may_not_be_given_is_refused():
         conversation(max_mesage_size=3)
     with pytest.raises(TypeError, match="stands above a function, not <class"):
         conversation(max_queue=3)(Good)
+    with pytest.raises(TypeError, match=r"a function stands @conversation\(\), with parentheses, not given <function"):
+        conversation(function)
     with pytest.raises(ValueError, match="max_queue is a whole number of at least 1"):
         make(conversation(max_queue=0)(lambda ws: None), handler=Spawning)
 

@@ -88,6 +88,8 @@ def test_a_path_is_quoted_wherever_it_is_told(pair, caplog):
     ("attributes", "message"),
     [
         ({"runs": "threads"}, 'runs is "functions" or "coroutines", not \'threads\''),
+        ({"max_consumers": 0}, "max_consumers is a whole number of at least 1, not 0"),
+        ({"max_conversations": None}, "max_conversations is a whole number of at least 0, not None"),
         ({"websocket_class": Server}, "websocket_class derives from WebSocket; <class .*Server'> does not"),
     ],
 )

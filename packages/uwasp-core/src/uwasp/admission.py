@@ -138,6 +138,8 @@ def authorize(environ: dict[str, Any], route: Route, instead: Authorize | None =
         fault = "nothing of it was run. Return the user itself"
     elif hasattr(kind, "status_code"):  # Flask's, Django's
         fault = "a response refuses nobody. Raise a uwasp.Refusal"
+    elif user is Refusal or issubclass(kind, Refusal):
+        fault = "it refuses nobody so. Raise it"
     elif issubclass(kind, Allowed):
         if user.until <= time.time():
             why = "it has returned an Allowed of which the time is over"

@@ -86,6 +86,19 @@ class Background:
         self._waiters: list[Waiter] = []
         self._has_given_up = False
 
+    @staticmethod
+    def check(seconds: Any, once: Any) -> None:
+        """Look at what `add` is given beside the function, before there is one: without parentheses,
+        `@application.every` would have nothing called.
+
+        Raises:
+            ValueError: it cannot be that.
+        """
+        if not is_time(seconds):
+            raise ValueError(f"every how many seconds is {TIME}, not {seconds!r}")
+        if not isinstance(once, bool):
+            raise ValueError(f"once is True or False, not {once!r}")
+
     def add(self, function: Callable[[], Any], seconds: float, once: bool) -> None:
         """See `uwasp.WebSocketMiddleware.every`."""
         self._check(function, seconds, once)
@@ -97,11 +110,7 @@ class Background:
         else:
             self._ring()
 
-    def _check(self, function: Any, seconds: Any, once: Any) -> None:
-        if not is_time(seconds):
-            raise ValueError(f"every how many seconds is {TIME}, not {seconds!r}")
-        if not isinstance(once, bool):
-            raise ValueError(f"once is True or False, not {once!r}")
+    def _check(self, function: Any, seconds: float, once: bool) -> None:
         if not callable(function):
             raise TypeError(f"every({seconds!r}) stands above a function, not {function!r}")
         name, handler = _name(function), self._handler_class.__name__

@@ -135,7 +135,7 @@ class Bus:
             self._memberships[process] = membership
         if takeover.running_under_uwsgi():
             goodbye.afterwards(self._end)
-        elif takeover.instance() is not None:  # in a test: nobody closes what its application has opened
+        else:  # a script may end without having closed it, and at once after it has sent something
             atexit.register(self._end)
         return membership
 
@@ -152,6 +152,7 @@ class Bus:
         self._end(timeout)
 
     def _end(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        atexit.unregister(self._end)
         membership = self._memberships.pop(os.getpid(), None)
         if membership is not None:
             membership.end(timeout)
@@ -188,19 +189,25 @@ def open_bus(url: str = DEFAULT_URL, backlog: int = BACKLOG) -> Bus:
     return bus
 
 
-def find_bus(url: str) -> Bus:
-    """The one bus of that URL that the groups of this process use.
+def find_bus(bus: Bus | str) -> Bus:
+    """A bus as it is; for a URL, the one bus of it that the groups of this process use.
 
     Raises:
         ConfigurationError: the URL cannot be one of a bus.
+        TypeError: it is neither.
     """
+    if isinstance(bus, Bus):
+        return bus
+    if not isinstance(bus, str):
+        raise TypeError(f'a bus is a uwasp.Bus or the URL of one, such as "redis://localhost:6379/0", not {bus!r}')
+    url = bus
     if _default is not None and _default.url == url:
         return _default
     found = _found.get(url)
     if found is None:
-        bus = Bus(url)
-        bus.check()
-        found = _found.setdefault(url, bus)
+        new = Bus(url)
+        new.check()
+        found = _found.setdefault(url, new)
     return found
 
 
@@ -233,6 +240,7 @@ def set_default(bus: Bus | str | None, new_waiter: Callable[[], Waiter | None]) 
 
     Raises:
         ConfigurationError: it uses another one; or the URL cannot be one of a bus.
+        TypeError: it is neither a bus nor a URL.
     """
     global _default
     if isinstance(bus, Bus):
@@ -240,7 +248,7 @@ def set_default(bus: Bus | str | None, new_waiter: Callable[[], Waiter | None]) 
     if _default is None:
         if bus is None:
             bus = _found.setdefault(DEFAULT_URL, Bus(DEFAULT_URL))
-        _default = find_bus(bus) if isinstance(bus, str) else bus
+        _default = find_bus(bus)
         _default.new_waiter = new_waiter
     elif bus is not None and bus is not _default and bus != _default.url:
         raise ConfigurationError(

@@ -51,7 +51,7 @@ _running: set[Conversation] = set()  # of this process, from before the handshak
 _running_lock = threading.Lock()
 
 
-def conversation(**attributes: Any) -> Callable[[Function], Function]:
+def conversation(without_parentheses: None = None, /, **attributes: Any) -> Callable[[Function], Function]:
     """Give a function what a server class has as attributes, and return it.
 
         @uwasp.conversation(protocols=("chat.v1",), authorize=user_of, max_message_size=4096)
@@ -62,8 +62,10 @@ def conversation(**attributes: Any) -> Callable[[Function], Function]:
             options of `uwasp.Options`.
 
     Raises:
-        TypeError: there is no such attribute; or it decorates what is no function.
+        TypeError: there is no such attribute; or it decorates what is no function, or has no parentheses.
     """
+    if without_parentheses is not None:
+        raise TypeError(f"above a function stands @conversation(), with parentheses, not given {without_parentheses!r}")
     unknown = sorted(set(attributes) - ATTRIBUTES)
     if unknown:
         raise TypeError(

@@ -42,7 +42,7 @@ class Group:
         name: all of them, escaped.
 
     Raises:
-        TypeError, ValueError: the parts are not what they should be.
+        TypeError, ValueError: the parts, or the bus, are not what they should be.
         ConfigurationError: the URL cannot be one of a bus.
     """
 
@@ -56,7 +56,7 @@ class Group:
         length = len(self.name.encode())  # a lone surrogate has no UTF-8, and raises
         if length > envelope.MAX_NAME:
             raise ValueError(f"the name of a group is at most {envelope.MAX_NAME} bytes, not {length}")
-        self._bus = find_bus(bus) if isinstance(bus, str) else bus
+        self._bus = bus if bus is None else find_bus(bus)
 
     @property
     def bus(self) -> Bus:
@@ -156,7 +156,7 @@ class Group:
 
         Raises:
             ValueError: a code that must not be sent, or a reason that is too long.
-            TypeError: the key is nothing that `add` takes.
+            TypeError: the code is no `int`, the reason no `str`, or the key nothing that `add` takes.
         """
         self.bus.membership.close(self.name, code, reason, _checked_key(key))
 

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uwasp.exceptions import ConfigurationError, HandlerNotFound
+from uwasp.options import OF_THE_HANDLER
 from uwasp.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -150,6 +151,10 @@ def check_handler_class(handler_class: Any, called: str) -> type[Handler]:
     websocket_class = getattr(handler_class, "websocket_class", WebSocket)
     if not (isinstance(websocket_class, type) and issubclass(websocket_class, WebSocket)):
         raise ConfigurationError(f"{called}: websocket_class derives from WebSocket; {websocket_class!r} does not")
+    for name, least in OF_THE_HANDLER.items():
+        limit = getattr(handler_class, name, least)
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < least:
+            raise ConfigurationError(f"{called}: {name} is a whole number of at least {least}, not {limit!r}")
     return handler_class
 
 

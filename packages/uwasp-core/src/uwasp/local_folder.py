@@ -33,6 +33,7 @@ NAME_LENGTH = 16
 NAME = re.compile(r"[0-9a-f]{16}")
 CLAIM = re.compile(r"claim-[0-9a-f]{16}")
 LEAST_BOUND, BOUND = 2**16, 2**24  # bytes
+FOR_EVERYBODY = stat.S_ISVTX | stat.S_IWOTH  # in the mode of a folder such as /tmp
 OPTIONS = ("bound", "group", "mode", "owner")
 # A socket that refuses is a dead process's, or of one that is about to listen. Seconds.
 NEW = 5.0
@@ -324,6 +325,11 @@ def _open(path: str, owner: int | None, group: int | None, mode: int | None, is_
     except NotADirectoryError:
         raise ConfigurationError(f"{path!r}, the folder of a local bus, is a link or a file") from None
     try:
+        if os.fstat(fd).st_mode & FOR_EVERYBODY == FOR_EVERYBODY:
+            raise ConfigurationError(
+                f"{path!r} is for everybody's temporary files, and a local bus needs a folder of its own: name one in "
+                f'it, such as bus="local:{os.path.join(path, "mysite")}"'
+            )
         if is_new or not is_private:
             _make_as_wanted(fd, path, is_new, owner, group, mode)
         found = os.fstat(fd)
@@ -353,10 +359,18 @@ def _make_as_wanted(fd: int, path: str, is_new: bool, owner: int | None, group: 
         return
     owner = owner if owner is not None and is_new else found.st_uid
     group = found.st_gid if group is None else group
+    is_anothers = (owner, group) != (found.st_uid, found.st_gid)
+    is_otherwise = mode is not None and mode != stat.S_IMODE(found.st_mode)
+    # One such as /run, in which others have theirs: they would be locked out of them.
+    if (is_anothers or is_otherwise) and any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(fd)):
+        raise ConfigurationError(
+            f"{path!r} has other folders in it, and is not changed for a local bus: name one of its own, such as "
+            f'bus="local:{os.path.join(path, "mysite")}", or give it the group and the mode yourself'
+        )
     try:
-        if (owner, group) != (found.st_uid, found.st_gid):
+        if is_anothers:
             os.fchown(fd, owner, group)
-        if mode is not None and mode != stat.S_IMODE(found.st_mode):
+        if mode is not None and is_otherwise:
             os.fchmod(fd, mode)
     except PermissionError as error:
         if is_new:

@@ -131,6 +131,7 @@ class WebSocketMiddleware:
             TypeError: the function cannot be called so.
             ConfigurationError: the handler cannot start anything beside, or the bus does not say who is the one.
         """
+        self._background.check(seconds, once)
 
         def decorate(function: Function) -> Function:
             self._background.add(function, seconds, once)

@@ -17,6 +17,8 @@ LARGEST = sys.maxsize  # what can be counted in memory
 
 TIME = f"a number of seconds above 0 and at most {LONGEST:,} (seven days)"
 COUNT = "a whole number of at least 1"
+# What is no option, but an attribute of a handler's, if it has it; and the least that it may be.
+OF_THE_HANDLER = {"max_consumers": 1, "max_conversations": 0}
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ class Options:
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(options) - set(known))
         if unknown:
-            raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(known)}")
+            of_handler = [name for name in unknown if name in OF_THE_HANDLER]
+            hint = f" ({' and '.join(of_handler)}: of the handler class, derive one with that)" if of_handler else ""
+            raise TypeError(f"unknown option {', '.join(unknown)}{hint}; the options are {', '.join(known)}")
         return cls(**options)
 
     def overridden_by(self, server_class: Any) -> Options:

@@ -73,6 +73,7 @@ MASK = 0x80
 RSV1, RSV2, RSV3 = 0x40, 0x20, 0x10
 RESERVED_BITS = RSV1 | RSV2 | RSV3
 
+CLOSE_WITHOUT_CODE = bytes((FIN | Opcode.CLOSE, 0))  # which answers such a one; nobody closes so
 FINAL_TEXT = FIN | Opcode.TEXT
 FINAL_BINARY = FIN | Opcode.BINARY
 NO_FRAME = -1  # what no frame begins with
@@ -543,6 +544,8 @@ class FrameProtocol:
             return b""
         assert self.close_code is not None
         self.state = State.CLOSED
+        if self.close_code == CloseCode.NO_STATUS_RECEIVED:
+            return CLOSE_WITHOUT_CODE
         return self.encode_close(self.close_code, reason)
 
     def lose(self, reason: str = "") -> None:
@@ -600,23 +603,26 @@ class FrameProtocol:
         return bytes((FIN | Opcode.PING, len(data))) + data
 
     def encode_close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> bytes:
-        """A close frame; with code 1005, one without a code, as in answer to such a one (RFC 6455 §7.4.1).
+        """A close frame.
 
         Raises:
-            ValueError: a code that must not be sent (§7.4), or a reason of more than 123 bytes in UTF-8 (§5.5).
+            TypeError: the code is no `int`, or the reason no `str`.
+            ValueError: a code that must not be sent (RFC 6455 §7.4), or a reason of more than 123 bytes in UTF-8
+                (§5.5).
         """
-        if code == CloseCode.NO_STATUS_RECEIVED:
-            payload = b""
-        else:
-            close = Close(code, reason)
-            try:
-                close.check()
-            except ProtocolError:
-                raise ValueError(
-                    f"close code {code} must not be sent: use 1000 to 1003, 1007 to 1014 or 3000 to 4999 "
-                    "(RFC 6455 section 7.4)"
-                ) from None
-            payload = close.serialize()
+        if not isinstance(code, int) or not isinstance(reason, str):
+            raise TypeError(
+                f"a connection is closed with a code, an int, and a reason, a str, not {code!r}, {reason!r}"
+            )
+        close = Close(code, reason)
+        try:
+            close.check()
+        except ProtocolError:
+            raise ValueError(
+                f"close code {code} must not be sent: use 1000 to 1003, 1007 to 1014 or 3000 to 4999 "
+                "(RFC 6455 section 7.4)"
+            ) from None
+        payload = close.serialize()
         if len(payload) > 125:
             raise ValueError(f"a close reason is at most 123 bytes in UTF-8, not {len(payload) - 2}")
         return bytes((FIN | Opcode.CLOSE, len(payload))) + payload

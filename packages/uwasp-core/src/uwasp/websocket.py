@@ -202,6 +202,7 @@ class WebSocket:
 
         Raises:
             ValueError: a code that must not be sent, or a longer reason.
+            TypeError: the code is no `int`, or the reason no `str`.
         """
         self.connection.close(code, reason)
 

@@ -350,7 +350,7 @@ class Carrier:
         if said != self._said:
             self._said = said
             logger.error(
-                "the bus on %s %s (%s); until it does not, which is tried on and on, each process has its own groups",
+                "the bus on %s %s (%s); until that is over, which is tried on and on, each process has its own groups",
                 self._address.name,
                 said,
                 why,
