@@ -8,13 +8,26 @@ from dataclasses import dataclass
 from programs import load
 from servers import RunningServer
 
-__all__ = ["DEFAULT_SHAPES", "IDLE_CPU", "IDLE_MEMORY", "SHAPES", "STORM", "STORM_CLIENTS", "Result", "Shape", "echo"]
+__all__ = [
+    "DEFAULT_SHAPES",
+    "IDLE_CPU",
+    "IDLE_MEMORY",
+    "PLAIN_GETS",
+    "SHAPES",
+    "STORM",
+    "STORM_CLIENTS",
+    "Result",
+    "Shape",
+    "echo",
+]
 
 KIB = 1024
 FIXED_RATE = 5_000  # messages a second: what most of the servers are capable of
 BUSY_CONNECTIONS = 1_000  # with that rate over all of them, while plain HTTP is measured
 HTTP_CLIENTS = 4  # each asks again when it has its answer, on a new connection
 HTTP = ("--mode", "http", "--path", "/", "--connections", str(HTTP_CLIENTS), "--warm-up", "0.1")
+OPENING = ("--connections", "16")
+PLAIN_GETS = "plain GETs on new connections"  # to which handshakes are compared
 HTTP_SPARE = 0.5  # seconds for a client to start, warm up and end
 
 
@@ -65,6 +78,15 @@ def loaded(*options: str, broadcast: bool = False) -> Callable[[RunningServer, f
         return Result(found.rate, found.cpu * 1e6, found.client_cpu, _microseconds(found.latency, "p50", "p99"))
 
     return measure
+
+
+def handshakes(server: RunningServer, duration: float) -> Result:
+    """Handshakes a second, and how many that is to each plain GET on a connection of its own."""
+    seconds = ("--duration", str(duration))
+    found = load(server.port, server.session, *server.server.echo, *OPENING, "--mode", "open", *seconds)
+    plain = load(server.port, server.session, *OPENING, "--mode", "http", "--path", "/", *seconds)
+    details = (*_microseconds(found.latency, "p50", "p99"), (PLAIN_GETS, found.rate / plain.rate))
+    return Result(found.rate, found.cpu * 1e6, found.client_cpu, details)
 
 
 def fixed_rate(server: RunningServer, duration: float) -> Result:
@@ -124,7 +146,7 @@ SHAPES = (
     echo("50-16k", "50 connections, 16 KiB", 50, 16 * KIB),
     echo("50-1m", "50 connections, 1 MiB", 50, KIB * KIB),
     echo("1000", "1,000 connections, 32 B", 1000),
-    Shape("open", "opening handshakes", "handshakes/s", loaded("--mode", "open", "--connections", "16")),
+    Shape("open", "opening handshakes", "handshakes/s", handshakes),
     fan_out("fan-out-10", 10),
     fan_out("fan-out", 1000),
     fan_out("fan-out-10k", 10_000),
