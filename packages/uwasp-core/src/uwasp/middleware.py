@@ -33,6 +33,8 @@ __all__ = ["WebSocketMiddleware"]
 logger = logging.getLogger("uwasp.middleware")
 server_logger = logging.getLogger("uwasp.server")
 
+# An empty body, of which uWSGI is done at once: for any other iterable its gevent loop goes through the hub once more.
+NOTHING: Iterable[bytes] = b""  # type: ignore[assignment]  # it has no items, of whatever type
 MOST_ACCEPTED = 1024  # servers that `accept` was given, whose routes are kept
 
 Function = TypeVar("Function", bound=Callable[[], Any])
@@ -298,7 +300,7 @@ class WebSocketMiddleware:
                 if hasty:  # RFC 6455 §4.1 has the client wait
                     protocol.fail(CloseCode.PROTOCOL_ERROR, "a frame before the answer to the handshake")
                 ws.connection = connection
-                return handler.handle(environ, answer.protocol)
+                return handler.handle(environ, answer.protocol) or NOTHING
             except BaseException:
                 connection.abandon()
                 raise
