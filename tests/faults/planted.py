@@ -515,8 +515,8 @@ BACKPRESSURE = [
     Fault(
         "the C looks for frames in the payload of a ping of which the head has been read",
         "the hot paths of the core in C, used when it is installed; without it, the Python does the same",
-        "        PyBytes_GET_SIZE(P(_buffer)) || C(_listener) == NULL",
-        "        C(_listener) == NULL",
+        "PyBytes_GET_SIZE(P(_buffer)) == 0 &&",
+        "1 &&",
         ("tests/uwsgi/test_speedups_agree.py::test_the_c_and_the_python_agree",),
         in_c=True,
     ),
@@ -552,6 +552,16 @@ BACKPRESSURE = [
         "room = arriving->length - room < room ? arriving->length : 2 * room; /* no less than a read brings */",
         "room = 2 * room;",
         ("tests/uwsgi/test_listener.py::test_a_long_message_is_whole_however_it_comes",),
+        in_c=True,
+    ),
+    Fault(
+        "with the C, what arrives is read while another thread looks at what was left unread",
+        "the hot paths of the core in C, used when it is installed; without it, the Python does the same",
+        "    if (most == 0 || !is_ordinary(protocol) || !lock_is_free(self)) {",
+        "    if (most == 0 || !is_ordinary(protocol)) {",
+        (
+            "tests/uwsgi/test_listener.py::test_what_arrives_while_another_thread_looks_at_what_was_left_unread_comes_behind_it",
+        ),
         in_c=True,
     ),
     Fault(

@@ -6,11 +6,13 @@ A fault is logged with its connection, and cuts that alone.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import re
 import select
 import socket
 import struct
+import termios
 import threading
 import time
 from contextlib import closing
@@ -605,6 +607,34 @@ def test_a_message_that_comes_in_many_reads_counts_in_full(listener, connect):
             sent += client.send(data[sent : sent + 2**12])
         listener.poll(0)
     assert connection.queued_messages == 2
+
+
+def test_what_arrives_while_another_thread_looks_at_what_was_left_unread_comes_behind_it(listener, connect):
+    client, connection = connect("/unread", Noting)
+    connection._protocol.max_messages = 2
+    client.sendall(text("1", "2", "3"))
+    listener.poll(0)
+    protocol = connection._protocol
+    with connection._lock:
+        unread, protocol.unread = protocol.unread, None  # as a consumer does with it, who has the lock
+        assert unread is not None
+        connection._inbox = None
+        client.sendall(text("4"))
+        reading = threading.Thread(target=connection.receive)
+        reading.start()
+        wait_until(lambda: not has_arrived(connection.fd), "it to be read")
+        protocol.unread = unread
+    reading.join()
+    connection._inbox = ["1", "2"] + (connection._inbox or [])
+    while len(connection.server.seen) < 4:
+        work(listener)
+    assert connection.server.seen == ["1", "2", "3", "4"]
+
+
+def has_arrived(fd):
+    waiting = bytearray(4)
+    fcntl.ioctl(fd, termios.FIONREAD, waiting)
+    return any(waiting)
 
 
 @pytest.mark.parametrize("kind", ["ASCII", "text that is not ASCII at its end", "binary"])

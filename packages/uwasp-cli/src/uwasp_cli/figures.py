@@ -162,5 +162,5 @@ def _own_figures(path: str, number: int, pid: int) -> dict[str, Any]:
             text = file.read(MOST) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
         figures: dict[str, Any] = json.loads(text)
         return figures if figures["pid"] == pid else {}
-    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is none of ours
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # there is none, or it is none of ours
         return {}

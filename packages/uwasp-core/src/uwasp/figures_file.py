@@ -20,7 +20,8 @@ logger = logging.getLogger("uwasp.metrics")
 
 
 class FiguresFile:
-    """A file with `uwasp.stats()` of this worker and its `pid`, as JSON, that is never seen half written.
+    """A file with the figures of this worker's connections, as `uwasp.stats()` has them, and its `pid`, as JSON. It is
+    never seen half written.
 
     Args:
         path: of the file; another process may have one of its own there afterwards.
@@ -28,22 +29,23 @@ class FiguresFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._written = ""
         self._has_failed = False
-        self._is_over = False
 
     def write(self) -> None:
-        """Write the figures down as they are, if they have changed. From any thread or greenlet."""
-        text = json.dumps({"pid": os.getpid(), **statistics.stats()})
+        """Write the figures down as they are, if they have changed. From any thread or greenlet; raises nothing."""
+        if os.getpid() != self._process:
+            return  # in a child of the worker's
+        failure = None
         with self._lock:
-            if text == self._written or self._is_over:
-                return
             try:
-                self._replace(text)
-                self._written = text
-                return
-            except OSError as error:
+                text = json.dumps({"pid": self._process, **statistics.of_connections()})
+                if text != self._written and not takeover.is_exiting():
+                    self._replace(text)
+                    self._written = text
+            except Exception as error:  # this is about figures, and called where connections are served
                 failure = None if self._has_failed else error
                 self._has_failed = True
         if failure is not None:  # said once, and not under the lock
@@ -60,12 +62,14 @@ class FiguresFile:
         os.replace(new, self._path)
 
     def remove(self) -> None:
-        """For a worker that ends."""
-        with self._lock:
-            if self._written and not self._is_over:
+        """For a worker that ends; nothing is written from now on."""
+        # Not for ever: uWSGI may call this in a signal handler, which has interrupted `write` in this very thread.
+        if self._written and self._lock.acquire(timeout=1):
+            try:
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
-            self._is_over = True
+            finally:
+                self._lock.release()
 
 
 def path_for(stats: str, worker: int) -> str:

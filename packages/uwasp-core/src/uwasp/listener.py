@@ -260,8 +260,10 @@ class Listener:
 
     def _publish(self) -> None:
         if self._metrics is not None:
-            self._metrics.publish()
-            self.call_later(self._metrics.PERIOD, self._publish)
+            try:
+                self._metrics.publish()
+            finally:
+                self.call_later(self._metrics.PERIOD, self._publish)
 
     def __len__(self) -> int:
         """The number of connections whose descriptor is open."""

@@ -551,7 +551,7 @@ class FrameProtocol:
     def lose(self, reason: str = "") -> None:
         """The TCP connection has ended, or is given up: without a close frame, the code is 1006 (RFC 6455 §7.1.5)."""
         self._set(State.LOST, int(CloseCode.ABNORMAL_CLOSURE), reason)
-        self.unread = None
+        self.unread = self.arriving = None
 
     # Writing
 

@@ -24,6 +24,7 @@ __all__ = [
     "add_membership",
     "count_refusal",
     "figures_of",
+    "of_connections",
     "remove_membership",
     "stats",
     "when_refused",
@@ -112,6 +113,15 @@ def stats() -> dict[str, Any]:
         100 first parts, all others are together. What came over a bus and was not understood is `malformed`, in that of
         the empty name.
     """
+    groups: dict[str, Counter[str]] = {}
+    for membership in _memberships:
+        for first, counted in membership.figures().items():
+            groups.setdefault(first, Counter()).update(counted)
+    return {**of_connections(), "groups": {first: dict(counted) for first, counted in groups.items()}}
+
+
+def of_connections() -> dict[str, Any]:
+    """The same without those of groups, of which there can be many."""
     closed: Counter[int] = Counter()
     by_route: dict[str, Counter[str]] = {}
     slow_members = 0
@@ -122,14 +132,9 @@ def stats() -> dict[str, Any]:
         slow_members += listener.totals.slow_members
     with _refused_lock:
         refused = dict(_refused)
-    groups: dict[str, Counter[str]] = {}
-    for membership in _memberships:
-        for first, counted in membership.figures().items():
-            groups.setdefault(first, Counter()).update(counted)
-    of_groups = {first: dict(counted) for first, counted in groups.items()}
     paths = {route: dict(counted) for route, counted in by_route.items()}
     of_all = {**_sum(by_route), "slow_members": slow_members, "closed": dict(closed), "refused": refused}
-    return {**of_all, "paths": paths, "groups": of_groups}
+    return {**of_all, "paths": paths}
 
 
 def figures_by_route(listener: Listener) -> dict[str, Counter[str]]:

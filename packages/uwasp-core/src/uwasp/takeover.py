@@ -126,7 +126,7 @@ def values(option: str) -> list[str]:
     if value is None:
         return []
     several = value if isinstance(value, list) else [value]
-    return ["" if one is True else one.decode() if isinstance(one, bytes) else str(one) for one in several]
+    return ["" if one is True else os.fsdecode(one) if isinstance(one, bytes) else str(one) for one in several]
 
 
 def is_set(option: str) -> bool:

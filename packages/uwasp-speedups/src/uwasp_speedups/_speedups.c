@@ -40,7 +40,7 @@
 #define PREFETCH(address) (void)(address)
 #define ALWAYS_INLINE static inline
 #endif
-#define LARGEST_AT_ONCE (1 << 20) /* bytes for which there is room before they have come */
+#define LARGEST_AT_ONCE (1 << 18) /* bytes for which there is room before they have come: as many as one read brings */
 #define LARGE_READS 4             /* times the size of other reads */
 #define COPIED 1024   /* up to this size, one copy into a frame is cheaper than two parts for the kernel */
 
@@ -443,6 +443,13 @@ static PyObject *read_on(PyObject *self, PyObject *protocol, Arriving *arriving,
     return result;
 }
 
+/* Whether nothing but ordinary frames was read so far, or an ordinary message is arriving. */
+static int is_ordinary(PyObject *protocol) {
+    return P(state) == open_state && P(unread) == Py_None && P(deflate) == Py_None && P(_frame) == Py_None &&
+           P(_message) == Py_None && PyBytes_CheckExact(P(_buffer)) && PyBytes_GET_SIZE(P(_buffer)) == 0 &&
+           !read_buffer_is_used;
+}
+
 static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
     PyObject *protocol = C(_protocol), *messages, *now, *result = NULL;
     Py_ssize_t size, total, begun = 0, position = 0, largest, most; /* `total` bytes were read, `size` of them for here */
@@ -450,9 +457,7 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
     int fd, began = 0;
     if (protocol == NULL || Py_TYPE(protocol) != protocol_type)
         return in_python(slow_receive, self, args, count, names);
-    if (count || names || P(state) != open_state || P(unread) != Py_None || P(deflate) != Py_None ||
-        P(_frame) != Py_None || P(_message) != Py_None || !PyBytes_CheckExact(P(_buffer)) ||
-        PyBytes_GET_SIZE(P(_buffer)) || C(_listener) == NULL || read_buffer_is_used) {
+    if (count || names || C(_listener) == NULL || !is_ordinary(protocol)) {
         if (give_back(protocol)) return NULL;
         return in_python(slow_receive, self, args, count, names);
     }
@@ -466,7 +471,9 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
         return NULL;
     }
     most = room(self, protocol);
-    if (read_buffer_is_used || most == 0 || (P(arriving) != Py_None && (P(state) != open_state || !lock_is_free(self)))) {
+    /* Again, and for good: no Python runs until all has been read. Who holds the lock may be in the midst of what had been
+       left unread. */
+    if (most == 0 || !is_ordinary(protocol) || !lock_is_free(self)) {
         Py_DECREF(messages);
         Py_DECREF(now);
         if (give_back(protocol)) return NULL;
@@ -482,7 +489,9 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
     if (total <= 0) {
         Py_DECREF(messages);
         Py_DECREF(now);
-        return total == -2 ? NULL : nothing_read(self, total);
+        if (total != -2) return nothing_read(self, total);
+        SET(P(arriving), Py_None); /* there is no memory for it: the connection is cut */
+        return NULL;
     }
     set(&C(_heard), now);
     if (arriving != NULL) {
@@ -509,13 +518,10 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
     read_buffer_is_used = 1;
     if (take((const unsigned char *)read_buffer, &position, size, largest, most, messages, P(accepts)))
         PyErr_Clear(); /* to fail again */
-    if (lock_is_free(self) && P(state) == open_state && PyList_GET_SIZE(messages) <= room(self, protocol)) {
-        if (position < size && PyList_GET_SIZE(messages) < most)
-            began = begin_arriving(protocol, (const unsigned char *)read_buffer + position, size - position, largest);
-        if (began < 0) PyErr_Clear(); /* as above */
-        began = position == size || began > 0;
-    }
-    if (began) {
+    if (position < size && PyList_GET_SIZE(messages) < most)
+        began = begin_arriving(protocol, (const unsigned char *)read_buffer + position, size - position, largest);
+    if (began < 0) PyErr_Clear(); /* as above */
+    if (position == size || began > 0) {
         read_buffer_is_used = 0;
         if (PyList_GET_SIZE(messages) == 0 ? add(&C(bytes_in), total) : deliver(self, messages, total, begun)) result = NULL;
         else result = Py_NewRef(Py_None);
