@@ -244,6 +244,7 @@ class FrameProtocol:
         accepts: `str` or `bytes`, where all messages have to be of that type; another fails the connection with 1003,
             as soon as its first frame begins (default: `None`, either). To be set before anything is read.
         arriving: of uwasp-speedups: a message that it reads until there is something that is not ordinary about it.
+        begun: bytes of the message that is arriving, as far as the heads of its frames have told; 0 between messages.
         state: how far the connection is from open to closed.
         close_code: the code of the close frame that comes first, from either side (§7.1.5), or that is due; 1005
             for the client's without a code; 1006 if the connection was lost without any. `None` while it is open.
@@ -260,6 +261,7 @@ class FrameProtocol:
         "_message",
         "accepts",
         "arriving",
+        "begun",
         "close_code",
         "close_reason",
         "deflate",
@@ -285,6 +287,7 @@ class FrameProtocol:
         self.max_messages = max_messages
         self.accepts: type | None = None
         self.arriving: object | None = None
+        self.begun = 0
         self.state = OPEN
         self.close_code: int | None = None
         self.close_reason = ""
@@ -296,11 +299,6 @@ class FrameProtocol:
         self._message: _Message | None = None
 
     # Reading
-
-    @property
-    def begun(self) -> int:
-        """Bytes of the message that is arriving, as far as the heads of its frames have told; 0 between messages."""
-        return 0 if self._message is None else self._message.announced
 
     def receive(self, data: bytes = b"", most: int | None = None) -> list[str | bytes]:
         """Read what the client sent and return the messages that it completes, in order.
@@ -348,6 +346,7 @@ class FrameProtocol:
         """
         self._message = _Message(first & 0x0F, None, self.max_message_size)
         self._message.announce(length)
+        self.begun = length
         self._message.take_back(come)
         self._frame = _Frame(True, mask, length - len(come))
         self.remaining = self._frame.remaining
@@ -424,6 +423,7 @@ class FrameProtocol:
             deflate = self.deflate if first & RSV1 else None
             message = self._message = _Message(opcode, deflate, self.max_message_size)
         message.announce(length)
+        self.begun = message.announced
         if message.fragments > self.max_fragments:
             raise _Violation(CloseCode.POLICY_VIOLATION, f"message in more than {self.max_fragments} fragments")
         self._frame = _Frame(first & FIN != 0, mask, length)
@@ -443,6 +443,7 @@ class FrameProtocol:
             self._frame = None
             if frame.fin:
                 self._message = None
+                self.begun = 0
                 messages.append(message.join())
         return stop
 
