@@ -512,7 +512,7 @@ class MakesServers:
     ("server", "message"),
     [
         (TwoArguments, r"TwoArguments is called with the WebSocket alone, .*'database'.*functools.partial can give it"),
-        (CoroutineCallable(), "CoroutineCallable makes no server"),
+        (CoroutineCallable(), r"CoroutineCallable makes no server .* has @conversation\(\) above it"),
         (type("Chat", (Server, abc.ABC), {"room": abc.abstractmethod(function)}), "Chat is abstract"),
         (Good(None), "the server for /path is a class or a function, not <"),
         ("Good", "the server for /path is a class or a function, not 'Good'"),
