@@ -335,6 +335,20 @@ def test_what_makes_something_guarded_lets_nobody_in_unless_it_is_guarded_itself
     assert statuses(MakesServers()) == ["101"]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"params": ["blue"]}, r"params are what the router has found, by their names, .* not \['blue'\]"),
+        ({"headers": {"Set-Cookie": "a=b"}}, "headers are pairs of str, .* 'Set-Cookie' is none"),
+    ],
+)
+def test_what_is_no_params_or_no_headers_is_refused_where_a_request_is_handed_over(given, message):
+    middleware = WebSocketMiddleware(print, Functions)
+    middleware.takeover = SocketPair()
+    with pytest.raises(TypeError, match=message):
+        middleware.accept(dict(ENVIRON, PATH_INFO="/path"), print, Good, **given)
+
+
 def returning(value):
     class Chat(Server):
         @classmethod

@@ -238,8 +238,8 @@ def find_route(path: str, server_class: ServerClass, options: Options, handler_c
         made[described] = _find_messages(described, _called(server_class))
     elif _runs_later(described):
         raise TypeError(
-            f"{name} makes no server when it is called: it is {_runs_later(described)}. A method that is to converse has "
-            "@conversation() above it"
+            f"{name} makes no server when it is called: it is {_runs_later(described)}. A method that is to converse "
+            "has @conversation() above it"
         )
     reason = _refuses(server_class, "ws")
     if reason:
