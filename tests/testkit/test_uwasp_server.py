@@ -45,6 +45,9 @@ def test_messages_go_through_a_real_uwsgi(uwasp_server):
         assert (first.receive(), second.receive()) == ("welcome", "welcome")
         first.send("hello")
         assert (first.receive(), second.receive()) == ("hello", "hello")
+        for wrong in (3, [1, 2], None):
+            with pytest.raises(TypeError, match="a bytes-like object is required"):
+                second.send(wrong)
         second.send(b"\0binary")
         assert first.receive() == b"\0binary"
         first.send("pid")

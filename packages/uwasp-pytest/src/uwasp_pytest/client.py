@@ -101,9 +101,10 @@ class Client:
 
         Raises:
             ConnectionClosed: the connection is closed or closing.
+            TypeError: the message is neither `str` nor bytes-like.
         """
         try:
-            self._connection.send(message if isinstance(message, str) else bytes(message))
+            self._connection.send(message if isinstance(message, str) else bytes(memoryview(message)))
         except TheirConnectionClosed:
             raise self._closed_error() from None
 
