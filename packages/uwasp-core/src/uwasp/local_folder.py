@@ -89,7 +89,7 @@ class Address:
     def check(self) -> None:
         """
         Raises:
-            ConfigurationError: there is no folder for it, or none can be made.
+            ConfigurationError: there is no folder for it, or none can be made, or it is for everybody.
         """
         path = self.folder() if self.path is not None else os.path.dirname(self.folder())
         above = os.path.dirname(path)
@@ -98,6 +98,8 @@ class Address:
                 f"{path!r}, for a local bus, cannot be made in {above!r}: make it, or name another folder, "
                 'such as bus="local:/run/mysite"'
             )
+        if self.path is not None and os.path.isdir(path):
+            _check_that_it_is_not_for_everybody(path, os.stat(path))
 
     def folder(self) -> str:
         """The path of the folder.
@@ -325,11 +327,7 @@ def _open(path: str, owner: int | None, group: int | None, mode: int | None, is_
     except NotADirectoryError:
         raise ConfigurationError(f"{path!r}, the folder of a local bus, is a link or a file") from None
     try:
-        if os.fstat(fd).st_mode & FOR_EVERYBODY == FOR_EVERYBODY:
-            raise ConfigurationError(
-                f"{path!r} is for everybody's temporary files, and a local bus needs a folder of its own: name one in "
-                f'it, such as bus="local:{os.path.join(path, "mysite")}"'
-            )
+        _check_that_it_is_not_for_everybody(path, os.fstat(fd))
         if is_new or not is_private:
             _make_as_wanted(fd, path, is_new, owner, group, mode)
         found = os.fstat(fd)
@@ -350,6 +348,14 @@ def _open(path: str, owner: int | None, group: int | None, mode: int | None, is_
         os.close(fd)
         raise
     return fd
+
+
+def _check_that_it_is_not_for_everybody(path: str, found: os.stat_result) -> None:
+    if found.st_mode & FOR_EVERYBODY == FOR_EVERYBODY:
+        raise ConfigurationError(
+            f"{path!r} is for everybody's temporary files, and a local bus needs a folder of its own: name one in it, "
+            f'such as bus="local:{os.path.join(path, "mysite")}"'
+        )
 
 
 def _make_as_wanted(fd: int, path: str, is_new: bool, owner: int | None, group: int | None, mode: int | None) -> None:
