@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 import threading
+import types
 import uuid
 from http import HTTPStatus
 from typing import Any
@@ -510,6 +511,14 @@ def test_a_member_is_a_websocket_and_the_error_says_so(world):
         for call in (group.add, group.remove):
             with pytest.raises(TypeError, match=r"a member is a uwasp.WebSocket, such as a server's self.ws, not "):
                 call(wrong)
+
+
+def test_what_is_around_a_websocket_is_no_member_and_the_error_names_what_is(world):
+    around = types.SimpleNamespace(websocket=world.member().ws)
+    with pytest.raises(TypeError, match=r"a member is a uwasp.WebSocket, .*: take its websocket"):
+        world.group().add(around)
+    with pytest.raises(TypeError, match=r"who is excluded is a WebSocket, .*: take its websocket"):
+        world.group().send("hello", exclude=around)
 
 
 def test_a_bus_is_one_or_its_url_and_the_error_says_so(world, monkeypatch):

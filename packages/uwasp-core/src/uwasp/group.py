@@ -207,7 +207,12 @@ def _connection(ws: WebSocket) -> Connection:
     try:
         return ws.connection
     except AttributeError:
-        raise TypeError(f"a member is a uwasp.WebSocket, such as a server's self.ws, not {ws!r}") from None
+        raise TypeError(f"a member is a uwasp.WebSocket, such as a server's self.ws, not {ws!r}{_hint(ws)}") from None
+
+
+def _hint(ws: Any) -> str:
+    """For what a package of a framework, such as uwasp-flask, has around it."""
+    return ": take its websocket" if hasattr(type(getattr(ws, "websocket", None)), "member_id") else ""
 
 
 def _text(value: Any, called: str) -> str:
@@ -240,7 +245,9 @@ def _ids(exclude: Any) -> list[tuple[bytes, int]]:
     try:
         those = [one if isinstance(one, str) else one.member_id for one in several]
     except (TypeError, AttributeError):
-        raise TypeError(f"who is excluded is a WebSocket, its member_id or several of them, not {exclude!r}") from None
+        raise TypeError(
+            f"who is excluded is a WebSocket, its member_id or several of them, not {exclude!r}{_hint(exclude)}"
+        ) from None
     for one in those:
         process, _, number = one.partition("-")
         try:
