@@ -294,6 +294,13 @@ README = [
         ("tests/uwsgi/test_lifecycle.py::test_messages_behind_the_servers_close_are_not_delivered[threads]",),
     ),
     Fault(
+        "a handler's limits are not looked at",
+        "Derive a class with another value, a whole number, and pass it",
+        "        if not isinstance(limit, int) or isinstance(limit, bool) or limit < least:",
+        "        if isinstance(limit, float):",
+        ("tests/protocol/test_seams.py::test_a_handler_that_says_of_itself_what_cannot_be_is_refused",),
+    ),
+    Fault(
         "any close code is sent",
         "`ValueError` for a code that must not be sent",
         "                close.check()",
@@ -1334,6 +1341,13 @@ ROUTING = [
         '        return path.encode("latin-1", "replace").decode("utf-8", "replace")',
         ("tests/protocol/test_routing.py::test_a_path_is_utf_8_and_what_is_not_is_404",),
         short=True,
+    ),
+    Fault(
+        "a parameter as others write it is taken without a word",
+        "What other frameworks write for a parameter, `{name}` or `:name`, is text like any other here, and warned about",
+        "        if found := _PARAMETER_ELSEWHERE.search(route.path):",
+        "        if found := _PARAMETER_ELSEWHERE.search(route.name):",
+        ("tests/protocol/test_routing.py::test_a_parameter_as_other_frameworks_write_it_is_warned_about",),
     ),
     Fault(
         "authorize is asked before the parameters are told",

@@ -659,6 +659,14 @@ def test_an_attribute_that_looks_misspelt_is_warned_about(attribute, meant, capl
     ]
 
 
+@pytest.mark.parametrize(
+    ("path", "part"), [("/a/{name}", "{name}"), ("/{id:int}", "{id:int}"), ("/a/:name/b", "/:name")]
+)
+def test_a_parameter_as_other_frameworks_write_it_is_warned_about(path, part, caplog):
+    make(Good, path)
+    assert f"{part} of the path '{path}' is no parameter, which is <name> or <converter:name>" in caplog.text
+
+
 def test_other_attributes_are_not(caplog):
     class Room(Server):
         """Serves a room."""

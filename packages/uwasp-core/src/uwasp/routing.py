@@ -47,6 +47,7 @@ OPTIONAL_EVENTS = {"on_notify": ("group", "data"), "on_presence": ("group", "joi
 KNOWN = (*(field.name for field in fields(Options)), *EVENTS, *OPTIONAL_EVENTS, "protocols", "authorize")
 SIMILAR = 0.83  # from which ratio of `difflib` on a name is taken for another one misspelt
 
+_PARAMETER_ELSEWHERE = re.compile(r"\{\w+(:\w+)?\}|/:\w+")  # as other frameworks have it: /{name}, /:name
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 
 
@@ -199,6 +200,11 @@ def find_routes(servers: Iterable[tuple[str, ServerClass]], options: Options, ha
     all_described = [_described(route.server_class) for _, route in routes.values()]
     for described in {id(one): one for one in all_described}.values():
         warn_about_misspelt(described)
+    for _, route in routes.values():
+        if found := _PARAMETER_ELSEWHERE.search(route.path):
+            logger.warning(
+                "%s of the path %r is no parameter, which is <name> or <converter:name>", found[0], route.path
+            )
     return Routes(routes.values())
 
 
