@@ -368,7 +368,7 @@ def _make_as_wanted(fd: int, path: str, is_new: bool, owner: int | None, group: 
     is_anothers = (owner, group) != (found.st_uid, found.st_gid)
     is_otherwise = mode is not None and mode != stat.S_IMODE(found.st_mode)
     # One such as /run, in which others have theirs: they would be locked out of them.
-    if (is_anothers or is_otherwise) and any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(fd)):
+    if (is_anothers or is_otherwise) and _has_folders(fd):
         raise ConfigurationError(
             f"{path!r} has other folders in it, and is not changed for a local bus: name one of its own, such as "
             f'bus="local:{os.path.join(path, "mysite")}", or give it the group and the mode yourself'
@@ -385,6 +385,11 @@ def _make_as_wanted(fd: int, path: str, is_new: bool, owner: int | None, group: 
             f"{path!r}, the folder of a local bus, cannot be given to {_user(owner)} and group {group} "
             f"by {_user(os.geteuid())}: make it beforehand ({error})"
         ) from error
+
+
+def _has_folders(fd: int) -> bool:
+    with os.scandir(fd) as entries:
+        return any(entry.is_dir(follow_symlinks=False) for entry in entries)
 
 
 def _user(uid: int) -> str:
