@@ -2169,6 +2169,13 @@ GROUPS = [
         ("tests/groups/test_senders.py::test_a_script_that_ends_without_closing_its_bus_has_sent_what_it_sent",),
     ),
     Fault(
+        "a bus has threads in the process that is forked",
+        "While uWSGI loads the application, before it forks the workers, no group can be used",
+        "            if takeover.is_to_be_forked():\n",
+        "            if takeover.worker_id() is None:\n",
+        ("tests/uwsgi/test_misconfiguration.py::test_a_group_that_is_used_while_the_application_is_loaded[threads]",),
+    ),
+    Fault(
         "what is closed leaves others untold",
         "A script, a cron job or a Celery task opens the bus by its name",
         "            self._lock.release()\n            self._publish_changes()\n",
