@@ -122,7 +122,10 @@ def is_to_be_forked() -> bool:
     """Whether this is uWSGI's process that loads the application, and of which workers are forked: it should have no
     threads then. One that has Python's lock in that moment takes it along, and the worker waits for it for ever.
     """
-    return uwsgi is not None and not (uwsgi.worker_id() or uwsgi.mule_id() or uwsgi.i_am_the_spooler())
+    if uwsgi is None or uwsgi.worker_id() or uwsgi.mule_id():
+        return False
+    is_spooler = getattr(uwsgi, "i_am_the_spooler", None)  # a uWSGI may have been built without
+    return is_spooler is None or not is_spooler()
 
 
 def values(option: str) -> list[str]:
