@@ -238,6 +238,7 @@ export class Socket {
       this.#timer = setTimeout(() => this.#connect(), delay);
       this.#change("waiting");
     }
+    if (this.#state !== "waiting") delay = null; // who heard of the state may have closed it
     this.#tell("close", { code, reason, wasClean, delay });
   }
 

@@ -528,6 +528,8 @@ def test_a_folder_for_everybodys_temporary_files_is_refused_and_stays_as_it_is(t
     with pytest.raises(ConfigurationError, match=f'name one in it, such as bus="local:{tmp_path}/bus/mysite"'):
         Folder(Address.parse(f"local:{tmp_path}/bus{options}"))
     assert stat.S_IMODE((tmp_path / "bus").stat().st_mode) == 0o1777
+    with pytest.raises(ConfigurationError, match="for everybody's temporary files"):  # when the application is loaded
+        Address.parse(f"local:{tmp_path}/bus{options}").check()
 
 
 def test_a_folder_with_the_folders_of_others_in_it_is_not_changed(tmp_path: Path) -> None:

@@ -301,6 +301,13 @@ README = [
         ("tests/uwsgi/test_lifecycle.py::test_messages_behind_the_servers_close_are_not_delivered[threads]",),
     ),
     Fault(
+        "a handler's limits are not looked at",
+        "Derive a class with another value, a whole number, and pass it",
+        "        if not isinstance(limit, int) or isinstance(limit, bool) or limit < least:",
+        "        if isinstance(limit, float):",
+        ("tests/protocol/test_seams.py::test_a_handler_that_says_of_itself_what_cannot_be_is_refused",),
+    ),
+    Fault(
         "any close code is sent",
         "`ValueError` for a code that must not be sent",
         "            close.check()",
@@ -1438,6 +1445,13 @@ ROUTING = [
         short=True,
     ),
     Fault(
+        "a parameter as others write it is taken without a word",
+        "What other frameworks write for a parameter, `{name}` or `:name`, is text like any other here, and warned about",
+        "        if found := _COLON.search(route.path):",
+        "        if found := _COLON.search(route.name):",
+        ("tests/protocol/test_routing.py::test_a_parameter_as_other_frameworks_write_it_is_warned_about",),
+    ),
+    Fault(
         "authorize is asked before the parameters are told",
         "A path is matched before `authorize` is asked",
         "            found.tell(environ)\n"
@@ -1492,8 +1506,8 @@ LOCAL_BUS = [
     Fault(
         "a local bus takes the folders of others from them",
         "one that has other folders in it, as `/run` has, is not given another group or mode",
-        "    if (is_anothers or is_otherwise) and any(",
-        "    if (is_anothers and is_otherwise) and any(",
+        "    if (is_anothers or is_otherwise) and _has_folders(fd):",
+        "    if (is_anothers and is_otherwise) and _has_folders(fd):",
         ("tests/bus/test_local.py::test_a_folder_with_the_folders_of_others_in_it_is_not_changed",),
     ),
     Fault(
@@ -2257,6 +2271,13 @@ GROUPS = [
         "            atexit.register(self._end)\n",
         "            pass\n",
         ("tests/groups/test_senders.py::test_a_script_that_ends_without_closing_its_bus_has_sent_what_it_sent",),
+    ),
+    Fault(
+        "a bus has threads in the process that is forked",
+        "While uWSGI loads the application, before it forks the workers, no group can be used",
+        "            if takeover.is_to_be_forked():\n",
+        "            if takeover.worker_id() is None:\n",
+        ("tests/uwsgi/test_misconfiguration.py::test_a_group_that_is_used_while_the_application_is_loaded[threads]",),
     ),
     Fault(
         "what is closed leaves others untold",

@@ -245,6 +245,14 @@ def test_who_closes_it_does_so_for_good(run, runtime, opened, uwsgi):
     run("w.socket.close()")
 
 
+def test_who_closes_it_as_soon_as_it_waits_is_not_told_of_another_attempt(run, runtime, opened):
+    opened()
+    run("w.socket.on('state', ({ state }) => { if (state === 'waiting') w.socket.close() })")
+    run("w.socket.send('close 1001 ')")
+    runtime.wait_for("w.closes.length === 1")
+    assert run("", "[w.closes[0].code, w.closes[0].delay, w.socket.state]") == [1001, None, "closed"]
+
+
 def test_who_closes_it_before_it_is_open_never_sees_it_open(run, runtime):
     run("globalThis.w = watch(() => new Promise((resolve) => { globalThis.ready = resolve })); w.socket.close()")
     run("ready(`ws://${host}/told`); globalThis.x = watch('/told')")

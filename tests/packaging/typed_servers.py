@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from typing_extensions import assert_type
 
+import uwasp_asyncio
 from uwasp import JSON, Codec, Group, Server, WebSocket, WebSocketMiddleware
 
 Kind = TypeVar("Kind")
@@ -94,6 +95,24 @@ class Coroutines:
     async def on_message(self, message: str | bytes) -> None: ...
 
     async def on_close(self) -> None: ...
+
+
+class Asynchronous(uwasp_asyncio.Server[str]):
+    """Either kind of method, as it waits or not."""
+
+    async def on_open(self) -> None:
+        await super().on_open()
+        assert_type(self.ws, uwasp_asyncio.WebSocket)
+
+    async def on_message(self, message: str) -> None:
+        await self.ws.send(message)
+
+    def on_close(self) -> None: ...
+
+
+class OtherAsynchronous(uwasp_asyncio.Server[str]):
+    async def on_message(self, message: bytes) -> None:  # type: ignore[override]
+        ...
 
 
 class OtherType(Server[str]):

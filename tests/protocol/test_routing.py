@@ -354,6 +354,20 @@ def test_what_makes_something_guarded_lets_nobody_in_unless_it_is_guarded_itself
     assert statuses(MakesServers()) == ["101"]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"params": ["blue"]}, r"params are what the router has found, by their names, .* not \['blue'\]"),
+        ({"headers": {"Set-Cookie": "a=b"}}, "headers are pairs of str, .* 'Set-Cookie' is none"),
+    ],
+)
+def test_what_is_no_params_or_no_headers_is_refused_where_a_request_is_handed_over(given, message):
+    middleware = WebSocketMiddleware(print, Functions)
+    middleware.takeover = SocketPair()
+    with pytest.raises(TypeError, match=message):
+        middleware.accept(dict(ENVIRON, PATH_INFO="/path"), print, Good, **given)
+
+
 def returning(value):
     class Chat(Server):
         @classmethod
@@ -531,7 +545,7 @@ class MakesServers:
     ("server", "message"),
     [
         (TwoArguments, r"TwoArguments is called with the WebSocket alone, .*'database'.*functools.partial can give it"),
-        (CoroutineCallable(), "CoroutineCallable makes no server"),
+        (CoroutineCallable(), r"CoroutineCallable makes no server .* has @conversation\(\) above it"),
         (type("Chat", (Server, abc.ABC), {"room": abc.abstractmethod(function)}), "Chat is abstract"),
         (Good(None), "the server for /path is a class or a function, not <"),
         ("Good", "the server for /path is a class or a function, not 'Good'"),
@@ -707,6 +721,12 @@ def test_an_attribute_that_looks_misspelt_is_warned_about(attribute, meant, capl
     assert [record.getMessage() for record in caplog.records] == [
         f"Chat.{attribute} means nothing to uWASP: is it to be {meant}?"
     ]
+
+
+@pytest.mark.parametrize(("path", "part"), [("/:id", "/:id"), ("/a/:name/b", "/:name")])
+def test_a_parameter_as_other_frameworks_write_it_is_warned_about(path, part, caplog):
+    make(Good, path)
+    assert f"{part} of the path '{path}' is no parameter, which is <name> or <converter:name>" in caplog.text
 
 
 def test_other_attributes_are_not(caplog):

@@ -30,6 +30,9 @@ class Room(Server):
         else:
             self.room.send(message)
 
+    def on_close(self):
+        print("closed with", self.ws.close_code, flush=True)
+
 
 def plain(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -273,6 +273,15 @@ def test_the_test_itself_sends_to_a_group(application):
     assert room.members() == []
 
 
+def test_what_is_no_message_is_not_sent(application):
+    with connect(application, "/rooms/a", user=1) as ws:
+        for wrong in (3, [1, 2], None):
+            with pytest.raises(TypeError, match="a bytes-like object is required"):
+                ws.send(wrong)
+        ws.send("hello")
+        assert ws.receive() == "hello"
+
+
 def test_the_client_closes_and_the_server_has_been_told(application):
     with connect(application, "/rooms/a", user=1) as ws:
         ws.close(4001, "enough")

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from uwasp import ConfigurationError, ConnectionClosed
+from uwasp import ConfigurationError, ConnectionClosed, testing
 from uwasp.testing import HandshakeRefused
 from uwasp_pytest import processes, serve
+from uwasp_pytest.client import Client
 
 pytest_plugins = ["pytester"]
 
@@ -44,6 +45,9 @@ def test_messages_go_through_a_real_uwsgi(uwasp_server):
         assert (first.receive(), second.receive()) == ("welcome", "welcome")
         first.send("hello")
         assert (first.receive(), second.receive()) == ("hello", "hello")
+        for wrong in (3, [1, 2], None):
+            with pytest.raises(TypeError, match="a bytes-like object is required"):
+                second.send(wrong)
         second.send(b"\0binary")
         assert first.receive() == b"\0binary"
         first.send("pid")
@@ -112,13 +116,30 @@ def test_the_end_of_a_connection_is_told_as_by_uwasp_testing(uwasp_server):
         assert (client.close_code, client.close_reason) == (4002, "closed by the server")
         with pytest.raises(ConnectionClosed):
             client.send("too late")
+        assert client.closed
     with server.connect("/rooms/a") as client:
         assert client.receive() == "welcome"
         with pytest.raises(TimeoutError):
             client.receive(timeout=0.05)
-        assert client.close_code is None
+        assert (client.close_code, client.closed) == (None, False)
         client.close(4001, "enough")
-        assert (client.close_code, client.close_reason) == (4001, "enough")
+        assert (client.close_code, client.close_reason, client.closed) == (4001, "enough", True)
+
+
+def test_a_client_that_is_gone_without_a_word_is_1006(uwasp_server):
+    server = uwasp_server(APPLICATION)
+    with server.connect("/rooms/a") as client:
+        assert client.receive() == "welcome"
+        client.terminate()
+        assert (client.close_code, client.closed) == (1006, True)
+        with pytest.raises(ConnectionClosed):
+            client.send("too late")
+    server.wait_for_output("closed with 1006")
+
+
+def test_the_client_has_the_words_of_uwasp_testing_but_for_what_needs_its_process():
+    words = {name for name in vars(testing.Client) if not name.startswith("_")} - {"run"}
+    assert words <= set(vars(Client))
 
 
 def test_a_reload_says_goodbye_and_all_workers_are_there_again(uwasp_server):

@@ -30,13 +30,21 @@ def test_a_refusal_takes_no_header_that_is_more_than_one(header):
         Refusal(headers=[header])
 
 
+@pytest.mark.parametrize(
+    "headers", [{"Set-Cookie": "a=b"}, {"ab": 1}, [("X", 1)], [(b"X", b"1")], ["X: 1"], [("X",)]], ids=repr
+)
+def test_the_headers_of_a_refusal_are_pairs_of_str_and_the_error_says_so(headers):
+    with pytest.raises(TypeError, match="headers are pairs of str, such as"):
+        Refusal(headers=headers)
+
+
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding"])
 def test_a_refusal_leaves_the_length_of_its_body_to_uwasp(name):
     with pytest.raises(ValueError, match="is set by uWASP"):
         Refusal(headers=[(name, "1")])
 
 
-@pytest.mark.parametrize("status", [100, 101, 200, 299, 600, 599])
+@pytest.mark.parametrize("status", [100, 101, 200, 299, 600, 599, "you may not"])
 def test_a_refusal_has_a_status_that_is_one(status):
     with pytest.raises(ValueError, match=r"(?i)status"):
         Refusal(status)

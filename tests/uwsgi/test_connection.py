@@ -95,6 +95,8 @@ def test_a_websocket_is_not_open_while_its_server_is_being_made():
     ws = WebSocket({}, "/pair")
     with pytest.raises(RuntimeError, match=r"while the server object is being made; use it from on_open"):
         ws.send("too early")
+    with pytest.raises(RuntimeError, match=r"a method that is to converse has @conversation\(\) above it"):
+        ws.receive()
 
 
 class Verbose(Server):

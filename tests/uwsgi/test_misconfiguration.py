@@ -39,6 +39,24 @@ def test_the_gevent_handler_without_the_gevent_loop(serve, handler):
     assert "uwasp.exceptions.ConfigurationError: GeventHandler needs uWSGI's gevent loop: add --gevent N" in output
 
 
+EARLY = """
+from uwasp import Group, WebSocketMiddleware
+application = WebSocketMiddleware(lambda environ, start_response: [], "threads")
+Group("room").send("too early")
+"""
+
+
+def test_a_group_that_is_used_while_the_application_is_loaded(serve, handler, tmp_path):
+    """The threads of its bus would be there when workers are forked."""
+    if handler != "threads":
+        pytest.skip("the bus is the same under each handler")
+    (tmp_path / "early.py").write_text(EARLY)
+    early = {"application": tmp_path / "early.py", "loop": ("--threads", "2")}
+    output = refused(serve, "--need-app", **early)
+    assert "uwasp.exceptions.ConfigurationError: a group is used, or a bus opened, while the application is" in output
+    serve("--need-app", "--lazy-apps", **early)
+
+
 @pytest.fixture(scope="module")
 def uwsgi_with_threads_off(tmp_path_factory):
     """The last uWSGI whose default is to run no Python threads; Debian's is as old. From 2.0.27 on they always run."""

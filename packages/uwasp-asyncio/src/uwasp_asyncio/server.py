@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uwasp
 from uwasp.server import Message
@@ -24,20 +24,23 @@ class Server(uwasp.Server[Message]):
     def __init__(self, ws: WebSocket) -> None:
         super().__init__(ws)
 
-    async def on_open(self) -> None:
-        """The connection is open: messages can be sent."""
+    # For type checkers they are those of `uwasp.Server`, which either kind of method may override.
+    if not TYPE_CHECKING:
 
-    async def on_message(self, message: Message) -> None:
-        """A message has arrived: a `str` if the client sent text, `bytes` if it sent binary; or what `codec` makes."""
+        async def on_open(self) -> None:
+            """The connection is open: messages can be sent."""
 
-    async def on_notify(self, group: Any, data: Any) -> None:
-        """Somebody has called `group.notify(data)`, for the servers of all members. See `uwasp.Server.on_notify`."""
+        async def on_message(self, message: Message) -> None:
+            """A message has arrived: a `str` for text, `bytes` for binary; or what `codec` makes."""
 
-    async def on_presence(self, group: Any, joined: Any, left: Any) -> None:
-        """Somebody has come into a group that this connection is in, or has gone. See `uwasp.Server.on_presence`."""
+        async def on_notify(self, group: Any, data: Any) -> None:
+            """Somebody has called `group.notify(data)`. See `uwasp.Server.on_notify`."""
 
-    async def on_missed(self, group: Any) -> None:
-        """Something of a group was lost on its way here. See `uwasp.Server.on_missed`."""
+        async def on_presence(self, group: Any, joined: Any, left: Any) -> None:
+            """Somebody has come into a group, or has gone. See `uwasp.Server.on_presence`."""
 
-    async def on_close(self) -> None:
-        """The connection is over, whoever closed it and however; see `ws.close_code` and `ws.close_reason`."""
+        async def on_missed(self, group: Any) -> None:
+            """Something of a group was lost on its way here. See `uwasp.Server.on_missed`."""
+
+        async def on_close(self) -> None:
+            """The connection is over, whoever closed it and however; see `ws.close_code` and `ws.close_reason`."""

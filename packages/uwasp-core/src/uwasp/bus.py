@@ -125,6 +125,12 @@ class Bus:
             if found is not None:
                 return found
             self.check()
+            if takeover.is_to_be_forked():
+                raise ConfigurationError(
+                    "a group is used, or a bus opened, while the application is loaded, in the process of which uWSGI "
+                    "forks the workers: the threads of the bus could keep one from ever beginning. Do it in a worker, "
+                    "as in a view, in on_open, in a function below @application.every; or take --lazy-apps"
+                )
             # What it counts begins at 1: a second one in this process is another for those who have heard the first.
             is_first = (process, self.url) not in _opened
             sender = identity() if is_first else os.urandom(8)

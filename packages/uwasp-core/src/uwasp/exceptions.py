@@ -19,9 +19,13 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
     """Whether an answer of ours may have further headers.
 
     Raises:
+        TypeError: one is no pair of `str`.
         ValueError: there is a character in one that could end it, or it is one that uWASP sets itself.
     """
-    for name, value in headers:
+    for header in headers:
+        if not isinstance(header, tuple | list) or [isinstance(part, str) for part in header] != [True, True]:
+            raise TypeError(f'headers are pairs of str, such as [("Set-Cookie", "a=b")]; {header!r} is none')
+        name, value = header
         if not (_TOKEN.fullmatch(name) and value.isascii() and value.isprintable()):
             raise ValueError(f"a header has a token for a name and printable ASCII in it, not {name!r}: {value!r}")
         if name.lower() in _OWN or name.lower().startswith("sec-websocket-"):
@@ -92,13 +96,14 @@ class Refusal(UwaspError):
         headers: further headers, pairs of `str`, such as `("WWW-Authenticate", "Basic")`.
 
     Raises:
+        TypeError: the headers are no pairs of `str`.
         ValueError: another status, a header with a character that could end it, or one that says how long the answer
             is.
     """
 
     def __init__(self, status: int = 403, body: str = "", headers: Iterable[tuple[str, str]] = ()) -> None:
         self.headers = list(headers)
-        if not 300 <= status <= 599:
+        if not isinstance(status, int) or not 300 <= status <= 599:
             raise ValueError(f"a refusal has a status from 300 to 599, not {status!r}")
         check_headers(self.headers)
         self.status = HTTPStatus(status)

@@ -89,7 +89,7 @@ class Address:
     def check(self) -> None:
         """
         Raises:
-            ConfigurationError: there is no folder for it, or none can be made.
+            ConfigurationError: there is no folder for it, or none can be made, or it is for everybody.
         """
         path = self.folder() if self.path is not None else os.path.dirname(self.folder())
         above = os.path.dirname(path)
@@ -98,6 +98,8 @@ class Address:
                 f"{path!r}, for a local bus, cannot be made in {above!r}: make it, or name another folder, "
                 'such as bus="local:/run/mysite"'
             )
+        if self.path is not None and os.path.isdir(path):
+            _check_that_it_is_not_for_everybody(path, os.stat(path))
 
     def folder(self) -> str:
         """The path of the folder.
@@ -325,11 +327,7 @@ def _open(path: str, owner: int | None, group: int | None, mode: int | None, is_
     except NotADirectoryError:
         raise ConfigurationError(f"{path!r}, the folder of a local bus, is a link or a file") from None
     try:
-        if os.fstat(fd).st_mode & FOR_EVERYBODY == FOR_EVERYBODY:
-            raise ConfigurationError(
-                f"{path!r} is for everybody's temporary files, and a local bus needs a folder of its own: name one in "
-                f'it, such as bus="local:{os.path.join(path, "mysite")}"'
-            )
+        _check_that_it_is_not_for_everybody(path, os.fstat(fd))
         if is_new or not is_private:
             _make_as_wanted(fd, path, is_new, owner, group, mode)
         found = os.fstat(fd)
@@ -352,6 +350,14 @@ def _open(path: str, owner: int | None, group: int | None, mode: int | None, is_
     return fd
 
 
+def _check_that_it_is_not_for_everybody(path: str, found: os.stat_result) -> None:
+    if found.st_mode & FOR_EVERYBODY == FOR_EVERYBODY:
+        raise ConfigurationError(
+            f"{path!r} is for everybody's temporary files, and a local bus needs a folder of its own: name one in it, "
+            f'such as bus="local:{os.path.join(path, "mysite")}"'
+        )
+
+
 def _make_as_wanted(fd: int, path: str, is_new: bool, owner: int | None, group: int | None, mode: int | None) -> None:
     """Give a folder, if it is new or ours, the owner, the group and the mode that were asked for."""
     found = os.fstat(fd)
@@ -362,7 +368,7 @@ def _make_as_wanted(fd: int, path: str, is_new: bool, owner: int | None, group: 
     is_anothers = (owner, group) != (found.st_uid, found.st_gid)
     is_otherwise = mode is not None and mode != stat.S_IMODE(found.st_mode)
     # One such as /run, in which others have theirs: they would be locked out of them.
-    if (is_anothers or is_otherwise) and any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(fd)):
+    if (is_anothers or is_otherwise) and _has_folders(fd):
         raise ConfigurationError(
             f"{path!r} has other folders in it, and is not changed for a local bus: name one of its own, such as "
             f'bus="local:{os.path.join(path, "mysite")}", or give it the group and the mode yourself'
@@ -379,6 +385,11 @@ def _make_as_wanted(fd: int, path: str, is_new: bool, owner: int | None, group: 
             f"{path!r}, the folder of a local bus, cannot be given to {_user(owner)} and group {group} "
             f"by {_user(os.geteuid())}: make it beforehand ({error})"
         ) from error
+
+
+def _has_folders(fd: int) -> bool:
+    with os.scandir(fd) as entries:
+        return any(entry.is_dir(follow_symlinks=False) for entry in entries)
 
 
 def _user(uid: int) -> str:

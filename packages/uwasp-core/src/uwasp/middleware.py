@@ -7,7 +7,7 @@ It leads a request on its way: to its server (`uwasp.routing`), past what may re
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from uwasp import admission, handshake, metrics, preflight, routing, statistics, takeover
@@ -173,13 +173,17 @@ class WebSocketMiddleware:
 
         Raises:
             RuntimeError: it is called elsewhere, or once more for the same request.
-            TypeError: the server cannot be one.
+            TypeError: the server, the params or the headers cannot be any.
             ValueError: a header that could end it, or that is the handshake's own.
         """
         if not self.takeover_for(environ).has_request():  # uWSGI would crash when it is answered
             raise RuntimeError("accept is called once for a request, in uWSGI's thread or greenlet of that request")
         headers = list(headers)
         check_headers(headers)
+        if params is not None and not isinstance(params, Mapping):
+            raise TypeError(
+                f'params are what the router has found, by their names, such as {{"name": "a"}}, not {params!r}'
+            )
         path = routing.path_of(environ)
         found = None
         if path is not None:

@@ -56,6 +56,7 @@ ELSEWHERE = {
 SIMILAR = 0.83  # from which ratio of `difflib` on a name is taken for another one misspelt
 
 _BRACES = re.compile(r"\{(\w+)[^{}/]*\}")
+_COLON = re.compile(r"/:\w+")  # a parameter, as other frameworks have it
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 
 
@@ -213,6 +214,11 @@ def find_routes(servers: Iterable[tuple[str, ServerClass]], options: Options, ha
     all_described = [_described(route.server_class) for _, route in routes.values()]
     for described in {id(one): one for one in all_described}.values():
         warn_about_misspelt(described)
+    for _, route in routes.values():
+        if found := _COLON.search(route.path):
+            logger.warning(
+                "%s of the path %r is no parameter, which is <name> or <converter:name>", found[0], route.path
+            )
     return Routes(routes.values())
 
 
@@ -257,7 +263,10 @@ def find_route(path: str, server_class: ServerClass, options: Options, handler_c
             raise TypeError(f"{name} is abstract: nothing can be made of it")
         made[described] = _find_messages(described, _called(server_class))
     elif _runs_later(described):
-        raise TypeError(f"{name} makes no server when it is called: it is {_runs_later(described)}")
+        raise TypeError(
+            f"{name} makes no server when it is called: it is {_runs_later(described)}. A method that is to converse "
+            "has @conversation() above it"
+        )
     reason = _refuses(server_class, "ws")
     if reason:
         raise TypeError(

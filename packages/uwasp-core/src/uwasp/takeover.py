@@ -118,6 +118,16 @@ def running_under_uwsgi() -> bool:
     return uwsgi is not None
 
 
+def is_to_be_forked() -> bool:
+    """Whether this is uWSGI's process that loads the application, and of which workers are forked: it should have no
+    threads then. One that has Python's lock in that moment takes it along, and the worker waits for it for ever.
+    """
+    if uwsgi is None or uwsgi.worker_id() or uwsgi.mule_id():
+        return False
+    is_spooler = getattr(uwsgi, "i_am_the_spooler", None)  # a uWSGI may have been built without
+    return is_spooler is None or not is_spooler()
+
+
 def values(option: str) -> list[str]:
     """The values that a uWSGI option was given, an empty string for one without a value; none if it was not given."""
     if uwsgi is None:

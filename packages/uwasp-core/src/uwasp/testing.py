@@ -209,6 +209,7 @@ class Client:
         Raises:
             ServerFailed: the server has raised an exception.
             ConnectionClosed: the connection is closed or closing.
+            TypeError: the message is neither `str` nor bytes-like.
         """
         self._raise_failure()
         with self._lock:
@@ -216,7 +217,7 @@ class Client:
                 if isinstance(message, str):
                     self._protocol.send_text(message.encode())
                 else:
-                    self._protocol.send_binary(bytes(message))
+                    self._protocol.send_binary(bytes(memoryview(message)))  # of an int, bytes would make zeros
                 self._flush_locked()
                 return
         raise self._closed_error()

@@ -162,7 +162,12 @@ class WebSocket:
             RuntimeError: the server is an object, whose `on_message` gets the messages: it would wait for itself. Or
                 another thread or greenlet receives.
         """
-        connection = self.connection
+        connection = self._connection
+        if connection is None:
+            raise RuntimeError(
+                "nothing can be received while a server is being made: a class has its messages come to on_message; a "
+                "method that is to converse has @conversation() above it"
+            )
         conversation = connection.conversation
         if conversation is not None:
             return conversation.receive(timeout)

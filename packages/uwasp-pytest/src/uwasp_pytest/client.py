@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
 from websockets.exceptions import ConnectionClosed as TheirConnectionClosed
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Close
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -77,6 +78,11 @@ class Client:
         return self._connection.subprotocol
 
     @property
+    def closed(self) -> bool:
+        """Whether a close frame has come or gone, or the connection is lost."""
+        return self._connection.protocol.state is not State.OPEN
+
+    @property
     def close_code(self) -> int | None:
         """The code of the close frame that came first, from either side (RFC 6455 §7.4); 1006 if the connection is lost
         without one, `None` while there has been neither.
@@ -95,9 +101,10 @@ class Client:
 
         Raises:
             ConnectionClosed: the connection is closed or closing.
+            TypeError: the message is neither `str` nor bytes-like.
         """
         try:
-            self._connection.send(message if isinstance(message, str) else bytes(message))
+            self._connection.send(message if isinstance(message, str) else bytes(memoryview(message)))
         except TheirConnectionClosed:
             raise self._closed_error() from None
 
@@ -135,6 +142,12 @@ class Client:
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection, and wait until the server has answered."""
         self._connection.close(code, reason)
+        self._open.close()
+
+    def terminate(self) -> None:
+        """Cut the connection without a word, as a client does that loses its network."""
+        with suppress(OSError):  # the server was first
+            self._connection.socket.shutdown(socket.SHUT_RDWR)
         self._open.close()
 
     def __enter__(self) -> Client:
