@@ -1446,7 +1446,7 @@ ROUTING = [
     ),
     Fault(
         "a parameter as others write it is taken without a word",
-        "What other frameworks write for a parameter, `{name}` or `:name`, is text like any other here, and warned about",
+        "`:name` is text like any other here, and warned about",
         "        if found := _COLON.search(route.path):",
         "        if found := _COLON.search(route.name):",
         ("tests/protocol/test_routing.py::test_a_parameter_as_other_frameworks_write_it_is_warned_about",),
