@@ -148,6 +148,8 @@ class Client:
         """Cut the connection without a word, as a client does that loses its network."""
         with suppress(OSError):  # the server was first
             self._connection.socket.shutdown(socket.SHUT_RDWR)
+        for _ in self:  # until it is seen to be cut, or it would be closed
+            pass
         self._open.close()
 
     def __enter__(self) -> Client:

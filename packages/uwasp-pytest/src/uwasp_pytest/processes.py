@@ -206,6 +206,7 @@ class Uwsgi(Process):
         self.path = folder / "uwsgi.sock" if unix else None
         self.port = 0
         self._workers = _workers_at_first(options)
+        self._threads = max(map(int, re.findall(r"--threads[ =](\d+)", " ".join(options))), default=1)
         program = program or uwsgi_program()
         command = [str(program), *(f"--plugin={plugin}" for plugin in plugins)]
         command += ["--need-app", "--module" if _is_module(application) else "--wsgi-file", str(application)]
@@ -301,7 +302,9 @@ class Uwsgi(Process):
         """
         wait_until(lambda: len(self._spawned()) >= self.output.count(self._accepts), "uWSGI to tell of all workers")
         pids = [pid for _, pid in self._spawned()]
-        wait_until(lambda: all(waits_or_has_ended(pid) for pid in pids), "the workers to wait for requests")
+        wait_until(
+            lambda: all(waits_or_has_ended(pid, self._threads) for pid in pids), "the workers to wait for requests"
+        )
 
     def _spawned(self) -> list[tuple[int, int]]:
         """The numbers and the pids of all workers that it has told of since it was started."""
@@ -309,20 +312,23 @@ class Uwsgi(Process):
         return [(int(number), int(pid)) for number, pid in told]
 
 
-def waits_or_has_ended(pid: int) -> bool:
-    """Whether the main thread of a process sleeps, in two looks of which one alone might see it wait for a lock."""
-    if not _sleeps_or_has_ended(pid):
+def waits_or_has_ended(pid: int, threads: int = 1) -> bool:
+    """Whether the main thread of a process sleeps, in two looks of which one alone might see it wait for a lock; and
+    whether there are so many threads, or more.
+    """
+    if not _sleeps_or_has_ended(pid, threads):
         return False
     time.sleep(0.01)
-    return _sleeps_or_has_ended(pid)
+    return _sleeps_or_has_ended(pid, threads)
 
 
-def _sleeps_or_has_ended(pid: int) -> bool:
+def _sleeps_or_has_ended(pid: int, threads: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return stat.rpartition(")")[2].split()[0] in "SZ"
+    fields = stat.rpartition(")")[2].split()
+    return fields[0] == "Z" or (fields[0] == "S" and int(fields[17]) >= threads)
 
 
 def _workers_at_first(options: Sequence[str]) -> int:
