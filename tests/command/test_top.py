@@ -16,6 +16,7 @@ import threading
 from contextlib import ExitStack, suppress
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -23,8 +24,6 @@ from commands import UWASP, port_of, uwasp
 from processes import ACCEPTING, BareUwsgi, debian_uwsgi, listening_socket, uwsgi_program, wait_until
 from uwasp_cli.figures import OF_A_PATH, Figures
 from uwasp_cli.prometheus import exposition
-
-SAMPLE = re.compile(r"(uwasp_[a-z_]+)(?:\{(.+)\})? (\d+)")
 
 
 @pytest.fixture
@@ -147,43 +146,46 @@ def first_table(run):
     return "".join(lines)
 
 
+def scraped(text):
+    """By Prometheus' own parser: the families by their names, and the samples by theirs and their labels."""
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    samples = {}
+    for family in families.values():
+        for sample in family.samples:
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            assert key not in samples
+            samples[key] = sample.value
+    return families, samples
+
+
 def test_prometheus_gets_families_with_types_of_all_and_by_worker_and_path(running):
     with connect(f"{running.url}/echo", proxy=None) as client:
         echo(client, 3)
         with pytest.raises(InvalidStatus):
             connect(f"{running.url}/nowhere", proxy=None).__enter__()
         wait_until(lambda: "/echo" in sampled(running)["paths"], "the path to be told", 20)
-        text = uwasp("top", running.stats, "--prometheus").stdout
-    types, found, described = {}, {}, set()
-    for line in text.splitlines():
-        if line.startswith("# TYPE "):
-            _, _, name, kind = line.split(" ")
-            assert name not in types
-            types[name] = kind
-        elif line.startswith("# HELP "):
-            described.add(line.split(" ")[2])
-        else:
-            name, labels, number = SAMPLE.fullmatch(line).groups()
-            assert name in types, "samples stand below their type"
-            found[name, labels] = int(number)
-    assert types.keys() == described == {name for name, _ in found}
-    assert all((kind == "counter") == name.endswith("_total") for name, kind in types.items())
-    assert types["uwasp_open"] == types["uwasp_path_queued_in"] == types["uwasp_backlog"] == "gauge"
-    assert found["uwasp_messages_in_total", None] == 3
-    assert found["uwasp_open", None] == 1
-    (labels,) = (labels for name, labels in found if name == "uwasp_path_open")
-    worker = re.fullmatch(r'worker="([12])",path="/echo"', labels)[1]
-    assert found["uwasp_path_messages_in_total", labels] == 3
-    ((_, by_reason),) = (key for key in found if key[0] == "uwasp_refused_by_reason_total")
-    assert re.fullmatch(r'worker="[12]",reason="path"', by_reason)
-    assert worker in "12"
+        families, samples = scraped(uwasp("top", running.stats, "--prometheus").stdout)
+    assert all(family.documentation for family in families.values())
+    gauges = {name for name, family in families.items() if family.type == "gauge"}
+    of_connections = {"uwasp_open", "uwasp_queued_in", "uwasp_queued_out"}
+    of_paths = {name.replace("uwasp_", "uwasp_path_") for name in of_connections}
+    assert gauges == {*of_connections, *of_paths, "uwasp_backlog"}
+    assert {family.type for name, family in families.items() if name not in gauges} == {"counter"}
+    assert samples["uwasp_messages_in_total", ()] == 3
+    assert samples["uwasp_open", ()] == samples["uwasp_opened_total", ()] == 1
+    ((_, labels),) = (key for key in samples if key[0] == "uwasp_path_open")
+    assert dict(labels) == {"path": "/echo", "worker": dict(labels)["worker"]}
+    assert dict(labels)["worker"] in ("1", "2")
+    assert samples["uwasp_path_messages_in_total", labels] == 3
+    ((_, of_refusal),) = (key for key in samples if key[0] == "uwasp_refused_by_reason_total")
+    assert dict(of_refusal)["reason"] == "path"
 
 
 def test_a_path_in_a_label_is_escaped_as_prometheus_asks_for():
-    of_one = dict.fromkeys(OF_A_PATH, 1)
-    workers = {1: {"paths": {'/a"b\\c': of_one}}}
+    path = '/a"b\\c\nd'
+    workers = {1: {"paths": {path: dict.fromkeys(OF_A_PATH, 1)}}}
     text = exposition(Figures(0.0, {}, workers, 0, {"version": "2.0.31", "pid": 1}))
-    assert r'uwasp_path_open{worker="1",path="/a\"b\\c"} 1' in text.splitlines()
+    assert scraped(text)[1]["uwasp_path_open", (("path", path), ("worker", "1"))] == 1
 
 
 def test_it_shows_a_table_each_interval_also_after_a_reload_and_no_rate_is_negative(running):
