@@ -1452,6 +1452,13 @@ ROUTING = [
         ("tests/protocol/test_routing.py::test_a_parameter_as_other_frameworks_write_it_is_warned_about",),
     ),
     Fault(
+        "an exit in authorize leaves the client without an answer",
+        "| calls `sys.exit()`, as a server's `__init__` may | the answer is 500, and the log says so",
+        "    if isinstance(error, EXITS):",
+        "    if error is None:",
+        ("tests/protocol/test_admission.py::test_a_server_that_would_have_python_exit_is_answered_with_500",),
+    ),
+    Fault(
         "authorize is asked before the parameters are told",
         "A path is matched before `authorize` is asked",
         "            found.tell(environ)\n"

@@ -152,3 +152,25 @@ def test_what_a_server_has_to_wait_for_while_it_is_made_is_no_lack_of_threads(ne
     with pytest.raises(BlockingIOError, match="nothing to read"):
         new_worker(Reading).ask()
     assert new_worker(Opening).ask() == "503"
+
+
+@pytest.mark.parametrize("where", ["authorize", "__init__"])
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
+def test_a_server_that_would_have_python_exit_is_answered_with_500(new_worker, caplog, where, raised):
+    """A thread of uWSGI's that exits leaves the client without an answer."""
+
+    class Exiting(Server):
+        def __init__(self, ws):
+            super().__init__(ws)
+            if where == "__init__":
+                raise raised
+
+        @classmethod
+        def authorize(cls, environ):
+            if where == "authorize":
+                raise raised
+
+    worker = new_worker(Exiting)
+    assert worker.ask() == "500"
+    assert f"at /echo: authorize, {raised.__name__} was raised, which ends nothing but this request" in caplog.text
+    assert admission._places == 0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from uwasp.takeover import Takeover
 
 __all__ = [
+    "EXITS",
     "Refused",
     "accepting",
     "authorize",
@@ -50,6 +51,8 @@ EXPIRED = (
 
 # What the system has none left of, by its errno. EAGAIN is that of pthread_create(3).
 _RESOURCES = {errno.EMFILE: "descriptors", errno.ENFILE: "descriptors", errno.EAGAIN: "threads"}
+
+EXITS = (SystemExit, KeyboardInterrupt)  # what a server may raise, and no `Exception` is
 
 # The reasons for which the operator has to do something, or wants to know.
 _FOR_THE_OPERATOR = frozenset({"takeover", "origin", "full", "conversations", "descriptors", "threads"})
@@ -127,8 +130,8 @@ def authorize(environ: dict[str, Any], route: Route, instead: Authorize | None =
         user = ask(environ)
         if user is False:
             raise Refusal
-    except Refusal as refusal:
-        refuse_for(refusal)
+    except (Refusal, *EXITS) as error:
+        refuse_for(error)
         raise
     kind = type(user)  # not `isinstance`, which would make a lazy object look up what it stands for
     fault = ""
@@ -204,7 +207,7 @@ def accepting() -> int:
     return _accepting
 
 
-def refuse_for(error: Exception, *resources: str) -> None:
+def refuse_for(error: BaseException, *resources: str) -> None:
     """Refuse a request for what was raised while its connection was made, if that is a reason; else do nothing.
 
     Args:
@@ -212,8 +215,12 @@ def refuse_for(error: Exception, *resources: str) -> None:
         resources: what of these a lack is refused for: `"descriptors"`, `"threads"`.
 
     Raises:
-        Refused: the server has raised `uwasp.Refusal`, or none of the resources is left.
+        Refused: the server has raised `uwasp.Refusal`, or would have Python exit; or none of the resources is left.
     """
+    if isinstance(error, EXITS):  # a thread of uWSGI's would leave the client without an answer
+        answer = handshake.refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "the server is at fault")
+        why = f"{type(error).__name__} was raised, which ends nothing but this request"
+        raise Refused("authorize", answer, why) from error
     if isinstance(error, Refusal):
         answer = handshake.refuse(error.status, error.body, *error.headers)
         raise Refused("authorize", answer, str(error.status.value)) from error

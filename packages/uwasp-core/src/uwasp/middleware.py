@@ -271,7 +271,7 @@ class WebSocketMiddleware:
             protocol = FrameProtocol(options.max_message_size, options.max_fragments, answer.deflate)
             try:
                 server = route.make_server(ws)
-            except Exception as error:
+            except (Exception, *admission.EXITS) as error:
                 admission.refuse_for(error, "descriptors")  # EAGAIN is about other things
                 _tell_failed(environ, found, route.making, error)
                 raise
@@ -316,7 +316,7 @@ class WebSocketMiddleware:
                 server.abandon()
 
 
-def _tell_failed(environ: dict[str, Any], found: Match, called: str, error: Exception) -> None:
+def _tell_failed(environ: dict[str, Any], found: Match, called: str, error: BaseException) -> None:
     """Say whose error it is that the WSGI server is about to be given, unless it is a refusal.
 
     What the error says may be a client's words. It is in the traceback, which the WSGI server logs.
