@@ -289,12 +289,18 @@ def close_at_once(listening):
             pass
 
 
-def test_a_server_that_closes_at_once_is_told_of():
+def check_one_that(answers):
+    """What is said of a server which does that with its listening socket."""
     with listening_socket() as listening:
-        thread = threading.Thread(target=close_at_once, args=[listening], daemon=True)
+        thread = threading.Thread(target=answers, args=[listening], daemon=True)
         thread.start()
         said = check("--url", "ws://127.0.0.1:{1}/".format(*listening.getsockname()), code=1)
         thread.join(20)
+    return said
+
+
+def test_a_server_that_closes_at_once_is_told_of():
+    said = check_one_that(close_at_once)
     assert "/ does not open: it was opened, and closed at once with 4000 'not today'" in said
 
 
@@ -374,12 +380,7 @@ def test_a_server_that_fails_when_it_is_made_is_told_of(faulty):
 
 
 def test_what_does_not_speak_http_is_told_of():
-    with listening_socket() as listening:
-        thread = threading.Thread(target=answer_otherwise, args=[listening], daemon=True)
-        thread.start()
-        said = check("--url", "ws://127.0.0.1:{1}/".format(*listening.getsockname()), code=1)
-        thread.join(20)
-    assert "does not open: what answers there does not speak HTTP" in said
+    assert "does not open: what answers there does not speak HTTP" in check_one_that(answer_otherwise)
 
 
 def answer_otherwise(listening):

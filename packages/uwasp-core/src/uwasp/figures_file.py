@@ -14,7 +14,7 @@ import threading
 
 from uwasp import statistics, takeover
 
-__all__ = ["FiguresFile", "of_this_process", "path_for"]
+__all__ = ["FiguresFile", "of_this_process"]
 
 logger = logging.getLogger("uwasp.metrics")
 
@@ -72,11 +72,6 @@ class FiguresFile:
                 self._lock.release()
 
 
-def path_for(stats: str, worker: int) -> str:
-    """Where a worker's figures are, of a uWSGI whose stats socket is at that path."""
-    return f"{stats}.{worker}.json"
-
-
 _files: dict[int, FiguresFile | None] = {}
 _files_lock = threading.Lock()
 
@@ -93,7 +88,7 @@ def _new_file() -> FiguresFile | None:
     stats = [*takeover.values("stats"), *takeover.values("stats-server")][-1:]
     if not takeover.worker_id() or not stats or not stats[0].startswith("/") or ":" in stats[0]:
         return None
-    file = FiguresFile(path_for(stats[0], takeover.worker_id()))
+    file = FiguresFile(f"{stats[0]}.{takeover.worker_id()}.json")
     statistics.when_refused(file.write)
     takeover.at_exit(file.remove)
     return file
