@@ -130,8 +130,8 @@ def authorize(environ: dict[str, Any], route: Route, instead: Authorize | None =
         user = ask(environ)
         if user is False:
             raise Refusal
-    except (Refusal, *EXITS) as error:
-        refuse_for(error)
+    except Refusal as refusal:
+        refuse_for(refusal)
         raise
     kind = type(user)  # not `isinstance`, which would make a lazy object look up what it stands for
     fault = ""

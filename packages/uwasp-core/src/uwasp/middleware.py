@@ -232,7 +232,8 @@ class WebSocketMiddleware:
             answer = admission.decide(environ, found.route, self.takeover_for(environ))
             try:
                 user = admission.authorize(environ, found.route, instead)
-            except Exception as error:
+            except (Exception, *admission.EXITS) as error:
+                admission.refuse_for(error)
                 _tell_failed(environ, found, f"{found.route.name}.authorize", error)
                 raise
             return self._accept(environ, start_response, found, answer, user, headers)

@@ -33,8 +33,6 @@ LOOK_PERIOD = 60.0
 ANSWER_TIMEOUT = 10.0
 # So many are asked at a time in a process; all may end at the same moment.
 MOST_ASKING = 16
-# What `authorize` may raise without ending more than a connection.
-OF_AUTHORIZE = (Exception, SystemExit, KeyboardInterrupt)
 
 _lock = new_lock()  # for these
 _waiting: OrderedDict[Session, None] = OrderedDict()  # for their turn
@@ -135,7 +133,7 @@ class Session:
         except Refused as refused:
             logger.log(refused.level, "%s is no longer allowed: %s", connection, refused.why)
             self._close("authorize, which was asked again")
-        except OF_AUTHORIZE:
+        except (Exception, *admission.EXITS):
             logger.exception("error in %s.authorize, asked again for %s", self._route.name, connection)
             self._close("an error in authorize, which was asked again")
         else:
