@@ -842,6 +842,16 @@ OVERLOAD = [
         "TURN = 1000.0",
         ("tests/uwsgi/test_fairness.py::test_many_that_flood_do_not_starve_the_others[gevent]",),
     ),
+    Fault(
+        "a loop that computes leaves threads no turn",
+        "Threads of your own have theirs too, as uWSGI's have",
+        "            self._sleep(REST)\n",
+        "            pass\n",
+        (
+            "tests/uwsgi/test_fairness.py::test_many_that_flood_do_not_starve_the_others[asyncio]",
+            "tests/uwsgi/test_fairness.py::test_a_flood_leaves_the_threads_of_the_application_their_turns[asyncio]",
+        ),
+    ),
 ]
 
 ACCESS = [

@@ -11,12 +11,15 @@ from contextlib import ExitStack, contextmanager
 from urllib.request import urlopen
 
 from uwasp_pytest.behaviour import APPLICATIONS
+from uwasp_pytest.behaviour.inquiry import ask
 from uwasp_pytest.behaviour.raw import RawClient, frame
 
 LIMITS = APPLICATIONS / "limits.py"
 PROMISED = 0.5  # seconds, on a machine that is not busy otherwise
 MESSAGES = 4681
 TINY = frame(1, b"x" * 8) * MESSAGES  # 64 KiB, each some work for its server
+TURNS = 100
+TURN = 0.025  # seconds, on the average
 SEVERAL = 20
 WORK = SEVERAL * MESSAGES * 25e-6  # seconds, as `Working` has it; and what uWASP does comes on top of that
 
@@ -48,9 +51,9 @@ def flooding(clients):
 
 
 def assert_others_are_served(uwsgi, other):
-    """Half of the answers are to come in time: single ones may be late for what else runs on this machine."""
+    """They are, on the average: single answers may be late for what else runs on this machine."""
     echoes, pages = [], []
-    for number in range(9):
+    for number in range(15):
         before = time.monotonic()
         other.send(frame(1, str(number).encode()))
         assert other.recv().data == str(number).encode()
@@ -59,8 +62,8 @@ def assert_others_are_served(uwsgi, other):
             response.read()
         echoes.append(between - before)
         pages.append(time.monotonic() - between)
-    assert statistics.median(echoes) < PROMISED
-    assert statistics.median(pages) < PROMISED
+    assert statistics.mean(echoes) < PROMISED
+    assert statistics.mean(pages) < PROMISED
 
 
 def test_many_that_flood_do_not_starve_the_others(serve):
@@ -101,6 +104,16 @@ def test_several_that_send_much_at_once_do_not_hold_the_others_up(serve):
             assert other.recv().data == b"hello"
             answers += 1
     assert answers > 4 * WORK / PROMISED
+
+
+def test_a_flood_leaves_the_threads_of_the_application_their_turns(serve):
+    """One sleeps for a millisecond again and again. It has its turn 5 ms later, as Python promises it, or some more."""
+    uwsgi = serve(application=LIMITS)
+    ask(uwsgi.port, "tick")
+    with RawClient(uwsgi.port, "/working?0") as flooder, flooding([flooder]):
+        before, begin = ask(uwsgi.port, "ticks"), time.monotonic()
+        while ask(uwsgi.port, "ticks") - before < TURNS:
+            assert time.monotonic() - begin < TURNS * TURN
 
 
 def all_are_done(clients):

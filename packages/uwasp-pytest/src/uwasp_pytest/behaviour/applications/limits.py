@@ -43,6 +43,7 @@ rooms: dict[str, WebSocket] = {}
 gates: dict[str, Any] = {}
 sent: dict[str, int] = {}
 held: list[int] = []
+ticks: list[float] = []  # of a thread, in seconds of `time.monotonic()`
 
 
 class Echo(Server):
@@ -174,6 +175,12 @@ def fill(to: str) -> None:
         logger.info("%s filled until %s %s", to, error.code, error.reason)
 
 
+def tick() -> None:
+    while True:
+        time.sleep(0.001)
+        ticks.append(time.monotonic())
+
+
 def figures() -> dict[str, Any]:
     with open("/proc/self/statm") as statm:
         pages = int(statm.read().split()[1])
@@ -206,6 +213,10 @@ def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
                 held.append(os.open(os.devnull, os.O_RDONLY))
         except OSError:
             threading.Timer(float(rest[0]), lambda: [os.close(held.pop()) for _ in list(held)]).start()
+    elif what == "tick":
+        threading.Thread(target=tick, daemon=True).start()
+    elif what == "ticks":
+        answer = len(ticks)
     elif what == "metric":
         answer = uwsgi.metric_get(rest[0])
     body = json.dumps(answer).encode()
