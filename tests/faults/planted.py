@@ -843,6 +843,13 @@ OVERLOAD = [
         ("tests/uwsgi/test_fairness.py::test_many_that_flood_do_not_starve_the_others[gevent]",),
     ),
     Fault(
+        "that all consumers are busy is not said",
+        "If all consumers are busy for five seconds while connections wait for one, the log says so",
+        "            self._told = since\n            self._tell(waiting)\n",
+        "            self._told = since\n",
+        ("tests/uwsgi/test_takeover.py::test_that_all_consumers_are_busy_is_said_and_where[threads]",),
+    ),
+    Fault(
         "a loop that computes leaves threads no turn",
         "Threads of your own have theirs too, as uWSGI's have",
         "            self._sleep(REST)\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import ExitStack
 from urllib.request import urlopen
@@ -69,6 +70,24 @@ def test_no_more_servers_run_at_once_than_max_consumers(serve, handler):
         for client in clients:
             assert client.recv(10) == "slept 0.5"
         assert time.monotonic() - begin > 1.4
+
+
+def test_that_all_consumers_are_busy_is_said_and_where(serve, handler):
+    if handler == "asyncio":
+        pytest.skip("a server that awaits takes nothing that others wait for")
+    uwsgi = serve(env={"UWASP_CONSUMERS": "2"})
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(f"{uwsgi.url}/life?{number}")) for number in range(3)]
+        for client in clients[:2]:
+            client.send("sleep 9")
+        uwsgi.wait_for_output("message sleep 9", count=2)
+        clients[2].send("sleep 0")
+        assert clients[2].recv(30) == "slept 0"
+    uwsgi.wait_for_output("consumers take connections again, after")
+    told = uwsgi.output[uwsgi.output.index("uwasp.stall") :]
+    assert "max_consumers is 2, and all have been busy for 5 s; connections that wait for one: 1. Of the consumers 2 " in told
+    assert re.search(r'application.py", line \d+, in on_message', told)
+    assert told.count("max_consumers is 2") == 1
 
 
 def test_a_small_message_waits_for_no_other(serve):

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import gevent
@@ -24,6 +25,7 @@ from gevent.monkey import get_original
 from uwasp import Listener
 from uwasp.connection import Connection
 from uwasp.listener import Waiter
+from uwasp.stall import Stall
 from uwasp_gevent.loop import new_poller
 
 __all__ = ["Greenlets"]
@@ -55,7 +57,11 @@ class Greenlets:
         self.listener = Listener(new_poller(), get_original("threading", "Lock"), self._new_waiter)
         self._max_consumers = max_consumers
         self._waiting: list[greenlet.greenlet] = []
-        self._consumers = 0
+        self._consumers: set[greenlet.greenlet] = set()
+        self._taken = 0  # goes up whenever a consumer begins to take connections
+        self._stall = Stall(
+            self.listener, lambda: self._taken, f"max_consumers is {max_consumers}", self._frames_of_consumers
+        )
         self._fresh: greenlet.greenlet | None = None  # the consumer that `_run_consumers` waits for to come back
         self._at_work: Connection | None = None  # the connection that it consumes
         self._timer = self._hub.loop.timer(0)
@@ -114,11 +120,13 @@ class Greenlets:
         while ready:
             if self._waiting:
                 consumer = self._waiting.pop()
-            elif self._consumers < self._max_consumers:
+            elif len(self._consumers) < self._max_consumers:
                 consumer = gevent.Greenlet(self._consume)
-                self._consumers += 1
+                self._consumers.add(consumer)
             else:
+                self._stall.suspect()
                 return  # the first whose server is done has this called again
+            self._taken += 1
             self._fresh = consumer
             consumer.switch()
             self._fresh = None
@@ -128,6 +136,9 @@ class Greenlets:
             if ready and time.monotonic() >= self._turn_ends:
                 self._come_back()
                 return
+
+    def _frames_of_consumers(self) -> Iterator[FrameType]:
+        return (consumer.gr_frame for consumer in list(self._consumers) if consumer.gr_frame is not None)
 
     def _come_back(self) -> None:
         """Have the loop call again, once it has looked at all else, if there is something to do."""
@@ -147,7 +158,7 @@ class Greenlets:
                 self._waiting.append(me)
                 self._hub.switch()
         finally:  # it is one too many, was killed, or its server raised something that is for the consumer
-            self._consumers -= 1
+            self._consumers.discard(me)
             if me in self._waiting:
                 self._waiting.remove(me)
             self._come_back()

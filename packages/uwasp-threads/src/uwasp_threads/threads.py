@@ -9,11 +9,15 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from types import FrameType
 
 from uwasp import Listener, signals
 from uwasp.signals import start_thread
+from uwasp.stall import Stall
 
 __all__ = ["Threads"]
 
@@ -53,6 +57,7 @@ class Threads:
         self._lock = threading.Lock()
         self._asleep: list[threading.Lock] = []  # each held, and released to wake its consumer
         self._consumers = 0
+        self._idents: set[int] = set()  # of their threads
         self._numbers = itertools.count(1)
         self._retry_at: float | None = None  # a consumer could not be started; in seconds of `time.monotonic()`
         self._taken = 0  # goes up whenever a consumer takes a connection
@@ -67,6 +72,9 @@ class Threads:
             raise OSError(errno.EAGAIN, f"the listener's thread: {error}") from error
         try:
             self.listener = Listener(new_waiter=self._new_waiter)
+            self._stall = Stall(
+                self.listener, lambda: self._taken, f"max_consumers is {max_consumers}", self._frames_of_consumers
+            )
         finally:
             is_made.set()
 
@@ -109,9 +117,15 @@ class Threads:
         with self._lock:
             if self._asleep:
                 return PATIENCE
-            if self._consumers >= self._max_consumers:
-                return None
+            are_all_busy = self._consumers >= self._max_consumers
+        if are_all_busy:
+            self._stall.suspect()
+            return None
         return PATIENCE if self._retry_at is None else max(PATIENCE, self._retry_at - time.monotonic())
+
+    def _frames_of_consumers(self) -> Iterator[FrameType]:
+        frames = sys._current_frames()
+        return (frames[ident] for ident in list(self._idents) if ident in frames)
 
     def _call_consumer(self) -> None:
         """Wake a consumer, or start one if all are awake and there may be more."""
@@ -140,6 +154,8 @@ class Threads:
             self._retry_at = None
 
     def _consume(self) -> None:
+        ident = threading.get_ident()
+        self._idents.add(ident)
         try:
             ready = self.listener.ready
             alarm = threading.Lock()
@@ -155,6 +171,7 @@ class Threads:
                 if connection.consume(cork=True):
                     time.sleep(REST)
         finally:
+            self._idents.discard(ident)
             with self._lock:
                 self._consumers -= 1
 
