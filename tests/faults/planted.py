@@ -70,7 +70,7 @@ README = [
     Fault(
         "no further greenlet is started for a server that waits",
         "keeps one greenlet; others go on, if it waits in gevent's way",
-        "elif self._consumers < self._max_consumers:",
+        "elif len(self._consumers) < self._max_consumers:",
         "elif not self._consumers:",
         ("tests/uwsgi/test_takeover.py::test_consumers_grow_with_the_servers_that_block[gevent]",),
     ),
