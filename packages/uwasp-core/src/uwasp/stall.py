@@ -78,7 +78,7 @@ class Stall:
         stacks = Counter("".join(traceback.format_stack(frame)) for frame in islice(self._frames(), MOST_STACKS))
         ((stack, number),) = stacks.most_common(1) or [("", 0)]
         logger.warning(
-            "%s, and all have been busy for %.0f s; connections that wait for one: %d. Of the consumers %d are here:\n%s",
+            "%s, and all have been busy for %.0f s; connections that wait for one: %d. %d consumers are here:\n%s",
             self._limit,
             PATIENCE,
             waiting,
