@@ -2734,7 +2734,7 @@ CONVERSATIONS = [
     Fault(
         "a task that receives beside a function waits on when that has returned",
         "whoever still receives, in another thread, gets `ConnectionClosed`",
-        "    conversation.begin_receiving()\n    loop",
+        "    conversation.begin_receiving(timeout)\n    loop",
         "    conversation.is_over\n    loop",
         (RACES + "test_nothing_is_left_of_conversations_however_they_end[asyncio-]",),
     ),

@@ -168,6 +168,12 @@ def test_without_user_authorize_is_asked(application):
     assert ("WWW-Authenticate", "Basic") in refused.value.headers
 
 
+@pytest.mark.parametrize("path", ["echo", "ws://localhost/echo", ""])
+def test_a_path_without_its_slash_is_no_path_that_nobody_has(application, path):
+    with pytest.raises(ValueError, match="a path begins with a slash"):
+        connect(application, path)
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status", "body"),
     [

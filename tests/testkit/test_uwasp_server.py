@@ -106,6 +106,11 @@ def test_a_refusal_is_that_of_uwasp_testing(uwasp_server):
     assert refused.value.status == 404
 
 
+def test_a_path_without_its_slash_is_refused(uwasp_server):
+    with pytest.raises(ValueError, match=r"a path begins with a slash, as in .* not 'rooms/a'"):
+        uwasp_server(APPLICATION).connect("rooms/a")
+
+
 def test_the_end_of_a_connection_is_told_as_by_uwasp_testing(uwasp_server):
     server = uwasp_server(APPLICATION)
     with server.connect("/rooms/a") as client:

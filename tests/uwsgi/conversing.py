@@ -39,8 +39,8 @@ async def patient(ws):
     async for message in messages(ws):
         try:
             ws.send(f"got {await waited(ws.receive(timeout=float(message)))}")
-        except TimeoutError as error:
-            ws.send(f"TimeoutError {error}")
+        except (TimeoutError, ValueError) as error:
+            ws.send(f"{type(error).__name__} {error}")
 
 
 @event

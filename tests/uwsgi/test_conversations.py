@@ -86,6 +86,13 @@ def test_receive_waits_no_longer_than_it_is_told_and_loses_nothing_by_that(uwsgi
         assert client.recv(10) == "TimeoutError no message came within 0.01 s"
         client.send("0")
         assert client.recv(10) == "TimeoutError no message came within 0.0 s"
+        client.send("-1")
+        assert client.recv(10) == "TimeoutError no message came within -1.0 s"
+        client.send("nan")
+        assert client.recv(10) == "ValueError timeout is a number of seconds, or None, not nan"
+        client.send("inf")
+        client.send("that")
+        assert client.recv(10) == "got that"
         client.send("60")
         client.send("this")
         assert client.recv(10) == "got this"

@@ -29,7 +29,7 @@ async def converse(conversation: Conversation) -> None:
 
 async def receive(conversation: Conversation, timeout: float | None) -> Any:
     """The next message, when there is one. See `uwasp_asyncio.WebSocket.receive`."""
-    conversation.begin_receiving()
+    conversation.begin_receiving(timeout)
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
     try:

@@ -96,6 +96,7 @@ class WebSocket(uwasp.WebSocket):
             ConnectionClosed: none will come: what the client sent before it closed has been received, or this side has
                 closed the connection.
             RuntimeError: the server is an object, whose `on_message` gets the messages. Or another task receives.
+            ValueError: the timeout is no number.
         """
         conversation = self.connection.conversation
         if conversation is None:

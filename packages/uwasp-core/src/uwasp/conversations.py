@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import sys
 import threading
 import time
@@ -203,13 +204,19 @@ class Conversation:
 
     # For whoever receives, who need not be whoever runs the function
 
-    def begin_receiving(self) -> None:
+    def begin_receiving(self, timeout: float | None) -> None:
         """The first step of who receives.
+
+        Args:
+            timeout: for how long, in seconds.
 
         Raises:
             RuntimeError: another does.
             ConnectionClosed: the function has returned.
+            ValueError: the timeout is no time.
         """
+        if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
+            raise ValueError(f"timeout is a number of seconds, or None, not {timeout!r}")
         with self._lock:
             if self._is_receiving:
                 raise RuntimeError("another one receives from this connection just now: one at a time can")
@@ -318,7 +325,7 @@ class Conversation:
 
     def receive(self, timeout: float | None) -> Any:
         """See `uwasp.WebSocket.receive`."""
-        self.begin_receiving()
+        self.begin_receiving(timeout)
         try:
             message = self.next()
             return self._wait(timeout) if message is NOTHING else message

@@ -201,7 +201,7 @@ def find_routes(servers: Iterable[tuple[str, ServerClass]], options: Options, ha
     routes: dict[str, tuple[Pattern | None, Route]] = {}  # by the path, or the pattern's form
     for pair in servers:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise TypeError(f"servers holds pairs (path, server class), not {pair!r}")
+            raise TypeError(f'servers holds pairs of a path and a server, as in [("/chat", Chat)], not {pair!r}')
         path, server_class = pair
         _check_path(path)
         pattern = Pattern(path) if "<" in path or ">" in path else None

@@ -100,7 +100,10 @@ def connect(
         TimeoutError: `on_open` has not returned.
         RuntimeError: the application has answered nothing.
         BaseException: what the application has raised: a server class in its `__init__`, for instance.
+        ValueError: the path does not begin with a slash.
     """
+    if not path.startswith("/"):
+        raise ValueError(f'a path begins with a slash, as in "/rooms/a", not {path!r}')
     takeover.be_an_instance()
     client = Client(None if user is ASK else lambda environ: user, subprotocols, path, timeout)
     client._open(application, headers, wait)

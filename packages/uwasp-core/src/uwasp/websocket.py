@@ -161,6 +161,7 @@ class WebSocket:
                 closed the connection.
             RuntimeError: the server is an object, whose `on_message` gets the messages: it would wait for itself. Or
                 another thread or greenlet receives.
+            ValueError: the timeout is no number.
         """
         connection = self._connection
         if connection is None:

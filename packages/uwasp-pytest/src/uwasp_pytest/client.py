@@ -30,7 +30,7 @@ class Client:
 
     Args:
         port: the port.
-        path: where, with the query if there is one.
+        path: where, from its slash on, with the query if there is one.
         headers: further ones of the request.
         subprotocols: those that the client offers, most preferred first.
         timeout: how long it waits for anything at most, in seconds, unless it is said otherwise.
@@ -40,6 +40,7 @@ class Client:
 
     Raises:
         HandshakeRefused: the answer is no WebSocket.
+        ValueError: the path does not begin with a slash.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class Client:
         subprotocols: Sequence[str] = (),
         timeout: float = TIMEOUT,
     ) -> None:
+        if not path.startswith("/"):
+            raise ValueError(f'a path begins with a slash, as in "/rooms/a", not {path!r}')
         self._timeout = timeout
         self._open = ExitStack()
         try:
