@@ -450,12 +450,19 @@ def test_a_process_without_a_folder_goes_on_alone_and_joins_when_there_is_one(pe
     b.publish("news", "to nobody")
     assert b.answer("ask", "news", "?", event="expected")[2] == 0
     wait_until(lambda: "the local bus finds no other processes" in b.output, "a line in the log")
+    b.signal(signal.SIGSTOP)
     (folder.parent / "file").unlink()
     c = peers.start(url=f"local:{folder.parent}/file")
     c.open()
-    peers.acquainted(b, c)
+    wait_until((folder.parent / "file" / c.id).exists, "the other to be there")
+    c.publish("news", "to nobody")
+    assert c.answer("ask", "news", "?", event="expected")[2] == 0
+    b.signal(signal.SIGCONT)
+    b.wait("missed", None)  # while it was deaf
     c.publish("news", "text")
     b.wait("received", "text")
+    assert b.find("missed") == [["missed", None]]
+    assert not c.find("missed")
     assert b.output.count("the local bus finds no other processes") == 1
     b.close(1.0)
     assert b.wait("closed")[1] < 2

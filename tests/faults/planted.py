@@ -1528,6 +1528,13 @@ ROUTING = [
 
 LOCAL_BUS = [
     Fault(
+        "what was missed without a folder is lost in silence",
+        "So it does in a worker that could not be in the folder for a time",
+        "            self._outgoing.was_deaf |= not self._is_in_folder()\n",
+        "",
+        ("tests/bus/test_local.py::test_a_process_without_a_folder_goes_on_alone_and_joins_when_there_is_one",),
+    ),
+    Fault(
         "a local bus takes the folders of others from them",
         "one that has other folders in it, as `/run` has, is not given another group or mode",
         "    if (is_anothers or is_otherwise) and _has_folders(fd):",

@@ -226,6 +226,7 @@ class Mesh:
                 # One that has parted is not waited for until it says something.
                 peer = self._outgoing.add(process, silent=SILENCE if process in self._parted else 0)
             self._connect(peer)
+        self._outgoing.was_deaf = False  # who comes later finds this process
 
     def _listen(self, folder: Folder) -> None:
         before, self._listening = self._listening, None
@@ -236,6 +237,7 @@ class Mesh:
 
     def _leave(self) -> None:
         """Be no longer in the folder, or in what was it."""
+        self._outgoing.was_deaf = bool(self._outgoing.own)
         folder, self.folder = self.folder, None
         listening, self._listening = self._listening, None
         if listening is not None:

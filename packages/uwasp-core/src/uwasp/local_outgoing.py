@@ -87,6 +87,8 @@ class Outgoing:
         hearing: who is subscribed to a channel.
         own: the channels that this process is subscribed to.
         mark: the number of the last MARK.
+        was_deaf: this process has been in no folder, and what it is subscribed to was said to be heard: whoever is
+            found there now may have published what it has missed.
         dropped: messages, once for each process that should have had them.
         is_rung: the thread is awake, or will be soon.
         bell: a descriptor that wakes it.
@@ -100,6 +102,7 @@ class Outgoing:
         self.hearing: dict[str, set[Peer]] = {}
         self.own: set[str] = set()
         self.mark = 0
+        self.was_deaf = False
         self.dropped = 0
         self.is_rung = False
         self.bell = -1
@@ -137,6 +140,8 @@ class Outgoing:
         for channel in self.own:
             peer.buffer += link.frame(link.SUBSCRIBE, channel.encode())
         peer.buffer += link.frame(link.MARK, link.NUMBER.pack(self.mark))
+        if self.was_deaf:
+            peer.owes[None] = self.mark
         return peer
 
     def connect(self, peer: Peer, socket: _socket.socket, pid: int) -> None:

@@ -251,6 +251,7 @@ class LocalTransport(Transport):
         known = min(acknowledged, default=self._outgoing.mark) if self._is_in_folder() else 0
         while self._waiting and (self._waiting[0][0] <= known or self._waiting[0][1] <= now):
             mark, _, channel, heard = self._waiting.popleft()
+            self._outgoing.was_deaf |= not self._is_in_folder()
             for peer in peers:
                 if peer.acknowledged < mark:
                     is_any = None in peer.owes or len(peer.owes) >= MOST_LOST
