@@ -117,10 +117,11 @@ def passes(wheel: Path, python: Path, folder: Path, tests: Sequence[str]) -> boo
     """Whether the tests pass in a fresh environment of that CPython, to which pip finds the wheel by itself."""
     environment = Environment(folder / f"tests-{wheel.name}", python)
     links = ("--find-links", folder / "ours", "--find-links", wheel.parent)
-    environment.install(*links, "--only-binary", "uwasp-speedups", *PACKAGES, *TEST_REQUIREMENTS)
+    # With pip itself, by which some tests install an older uWSGI.
+    environment.install(*links, "--only-binary", "uwasp-speedups", *PACKAGES, *TEST_REQUIREMENTS, "pip")
     env = {**os.environ, "UWASP_SPEEDUPS": "1"}  # or the tests would also pass without the C
-    command = [environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(command, cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL).returncode == 0
+    pytest = [environment.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+    return subprocess.run([*pytest, *tests], cwd=REPOSITORY, env=env, stdin=subprocess.DEVNULL).returncode == 0
 
 
 if __name__ == "__main__":
