@@ -36,7 +36,7 @@ from uwasp.native import new_lock
 from uwasp.poller import READABLE, WRITABLE
 from uwasp.stand_in import SocketPair, WSGIApplication
 
-__all__ = ["Client", "HandshakeRefused", "ServerFailed", "connect"]
+__all__ = ["Client", "HandshakeRefused", "ServerFailed", "alone", "connect"]
 
 End = Callable[[Any, "BaseException | None"], None]
 
@@ -108,6 +108,13 @@ def connect(
     client = Client(None if user is ASK else lambda environ: user, subprotocols, path, timeout)
     client._open(application, headers, wait)
     return client
+
+
+def alone() -> None:
+    """Have groups of the default bus, `"local:"`, work within this process, without uWSGI, as `connect` does: for the
+    test of a page, or of a function, that sends to a group where nobody may be connected.
+    """
+    takeover.be_an_instance()
 
 
 class Client:
