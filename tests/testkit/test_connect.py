@@ -168,6 +168,21 @@ def test_without_user_authorize_is_asked(application):
     assert ("WWW-Authenticate", "Basic") in refused.value.headers
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"application": "/echo"}, "application is a WSGI application, a callable, not '/echo'"),
+        ({"subprotocols": "chat"}, r"subprotocols are several, such as \[\"chat\"\], not 'chat'"),
+        ({"timeout": None}, "timeout is a number of seconds, not None"),
+        ({"headers": {"X-Number": 1}}, r"headers are a dict, or pairs, of str, .*, not \('X-Number', 1\)"),
+        ({"headers": ["Origin: http://localhost"]}, "headers are a dict, or pairs, of str, .*, not 'Origin: http"),
+    ],
+)
+def test_what_a_client_cannot_be_opened_with_is_refused_in_words(application, given, said):
+    with pytest.raises(TypeError, match=said):
+        connect(**{"application": application, "path": "/echo", **given})
+
+
 @pytest.mark.parametrize("path", ["echo", "ws://localhost/echo", ""])
 def test_a_path_without_its_slash_is_no_path_that_nobody_has(application, path):
     with pytest.raises(ValueError, match="a path begins with a slash"):
