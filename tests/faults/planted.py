@@ -3248,6 +3248,13 @@ ASYNCIO = [
         short=True,
     ),
     Fault(
+        "no task can be made of what a send returns",
+        "A task can be made of it",
+        "    def send(self, value: Any) -> Any:\n        raise StopIteration\n",
+        "    send = None\n",
+        (COROUTINES + "test_what_a_send_returns_may_be_made_a_task",),
+    ),
+    Fault(
         "a thread that sends does not wait for room",
         "In another thread than the loop's, `send` waits for room before it sends",
         "        return None if self.is_here() else threading.Event()",
@@ -3662,30 +3669,10 @@ TESTING = [
         (OUTSIDE_UWSGI + "test_a_page_sends_to_a_group_and_the_log_says_that_it_reaches_nobody_else[function]",),
     ),
     Fault(
-        "a page cannot send to a group in Django's tests",
-        "sends to nobody there, or to the clients of",
-        '    return hasattr(mail, "outbox")',
-        "    return False",
-        (
-            "tests/frameworks/test_django_outside_uwsgi.py::"
-            "test_a_page_sends_to_a_group_in_djangos_tests_and_the_log_says_that_it_reaches_nobody_else",
-        ),
-    ),
-    Fault(
-        "a management command does not have the project's bus",
-        "`Group` has the bus that `UWASP` names",
-        "        default_by(named_bus)\n",
-        "",
-        (
-            "tests/frameworks/test_django_outside_uwsgi.py::"
-            "test_a_command_has_the_bus_of_the_settings_without_the_wsgi_file",
-        ),
-    ),
-    Fault(
         "something is spawned where no worker will have it",
         "`spawn` raises `ConfigurationError`, with every handler",
-        "    if takeover.is_to_be_forked():\n        raise ConfigurationError(\n            f\"{handler}.spawn",
-        "    if False:\n        raise ConfigurationError(\n            f\"{handler}.spawn",
+        '    if takeover.is_to_be_forked():\n        raise ConfigurationError(\n            f"{handler}.spawn',
+        '    if False:\n        raise ConfigurationError(\n            f"{handler}.spawn',
         ("tests/uwsgi/test_misconfiguration.py::test_what_is_spawned_while_the_application_is_loaded[asyncio]",),
     ),
     Fault(
@@ -4063,6 +4050,23 @@ DJANGO_DATABASE = "tests/frameworks/test_django_database.py::"
 DJANGO_OUTSIDE_UWSGI = "tests/frameworks/test_django_outside_uwsgi.py::"
 
 DJANGO = [
+    Fault(
+        "a page cannot send to a group in Django's tests",
+        "sends to nobody there, or to the clients of",
+        '    return hasattr(mail, "outbox")',
+        "    return False",
+        (
+            DJANGO_OUTSIDE_UWSGI
+            + "test_a_page_sends_to_a_group_in_djangos_tests_and_the_log_says_that_it_reaches_nobody_else",
+        ),
+    ),
+    Fault(
+        "a management command does not have the project's bus",
+        "`Group` has the bus that `UWASP` names",
+        "        default_by(named_bus)\n",
+        "",
+        (DJANGO_OUTSIDE_UWSGI + "test_a_command_has_the_bus_of_the_settings_without_the_wsgi_file",),
+    ),
     Fault(
         "a lost connection to a database stays",
         "one that is lost, or older than `CONN_MAX_AGE`, is closed",

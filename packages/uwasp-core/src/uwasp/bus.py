@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uwasp.group import Group
     from uwasp.listener import Waiter
 
-__all__ = ["DEFAULT_URL", "Bus", "default_by", "default_bus", "find_bus", "open_bus", "or_default", "set_default"]
+__all__ = ["DEFAULT_URL", "Bus", "default_bus", "default_by", "find_bus", "open_bus", "or_default", "set_default"]
 
 logger = logging.getLogger("uwasp.groups")
 
