@@ -509,7 +509,7 @@ def test_outside_uwsgi_the_bus_of_the_instance_is_refused_where_it_is_used_with_
     monkeypatch.setattr(takeover, "_instance_since", None)  # a test by `uwasp.testing` may have been here before
     LocalTransport.check("local:")  # an application with it loads
     transport = LocalTransport("local:", secrets.token_bytes(8), Teller())
-    with pytest.raises(ConfigurationError, match='name a folder, such as bus="local:/run/mysite"'):
+    with pytest.raises(ConfigurationError, match='Name a Redis or a folder, such as bus="local:/run/mysite"'):
         transport.open()
     transport.close(1.0)
 

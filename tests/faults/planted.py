@@ -3255,6 +3255,13 @@ ASYNCIO = [
         short=True,
     ),
     Fault(
+        "no task can be made of what a send returns",
+        "A task can be made of it",
+        "    def send(self, value: Any) -> Any:\n        raise StopIteration\n",
+        "    send = None\n",
+        (COROUTINES + "test_what_a_send_returns_may_be_made_a_task",),
+    ),
+    Fault(
         "a thread that sends does not wait for room",
         "In another thread than the loop's, `send` waits for room before it sends",
         "        return None if self.is_here() else threading.Event()",
@@ -3638,6 +3645,44 @@ TESTING = [
         (CONNECT + "test_a_function_that_does_not_end_is_a_timeout_at_the_end[threads]",),
     ),
     Fault(
+        "a page cannot send to a group where the application is only tried",
+        "groups work within the process, with one warning in the log",
+        "        if server.startswith(FOR_DEVELOPMENT) or OF_WEBTEST in environ:",
+        "        if OF_WEBTEST in environ:",
+        (CONNECT + "test_a_page_sends_to_a_group_where_the_application_is_only_tried[wsgiref]",),
+    ),
+    Fault(
+        "a test cannot say that it is alone",
+        "says `uwasp.testing.alone()` first",
+        'that sends to a group where nobody may be connected.\n    """\n    takeover.be_an_instance()',
+        'that sends to a group where nobody may be connected.\n    """\n    _ = takeover.be_an_instance',
+        (CONNECT + "test_a_page_sends_to_a_group_where_the_application_is_only_tried[alone]",),
+    ),
+    Fault(
+        "a program beside uWSGI that reaches nobody is not told",
+        "would reach nobody by it, and so it raises `ConfigurationError` there",
+        " or not any(is_tried() for is_tried in _is_tried_if):",
+        ":",
+        (
+            OUTSIDE_UWSGI + "test_what_sends_to_a_group_beside_uwsgi_is_told_that_it_reaches_nobody",
+            CONNECT + "test_a_page_that_sends_to_a_group_under_another_server_is_told_that_nobody_would_hear_it",
+        ),
+    ),
+    Fault(
+        "a page cannot send to a group in Flask's tests",
+        "tests need `app.testing = True` for that",
+        "    return has_app_context() and current_app.testing",
+        "    return False",
+        (OUTSIDE_UWSGI + "test_a_page_sends_to_a_group_and_the_log_says_that_it_reaches_nobody_else[function]",),
+    ),
+    Fault(
+        "something is spawned where no worker will have it",
+        "`spawn` raises `ConfigurationError`, with every handler",
+        '    if takeover.is_to_be_forked():\n        raise ConfigurationError(\n            f"{handler}.spawn',
+        '    if False:\n        raise ConfigurationError(\n            f"{handler}.spawn',
+        ("tests/uwsgi/test_misconfiguration.py::test_what_is_spawned_while_the_application_is_loaded[asyncio]",),
+    ),
+    Fault(
         "groups have no bus in a test",
         "work between the clients of a process",
         "        return None if _instance_since is None else (os.getpid(), _instance_since)",
@@ -4012,6 +4057,23 @@ DJANGO_DATABASE = "tests/frameworks/test_django_database.py::"
 DJANGO_OUTSIDE_UWSGI = "tests/frameworks/test_django_outside_uwsgi.py::"
 
 DJANGO = [
+    Fault(
+        "a page cannot send to a group in Django's tests",
+        "sends to nobody there, or to the clients of",
+        '    return hasattr(mail, "outbox")',
+        "    return False",
+        (
+            DJANGO_OUTSIDE_UWSGI
+            + "test_a_page_sends_to_a_group_in_djangos_tests_and_the_log_says_that_it_reaches_nobody_else",
+        ),
+    ),
+    Fault(
+        "a management command does not have the project's bus",
+        "`Group` has the bus that `UWASP` names",
+        "        default_by(named_bus)\n",
+        "",
+        (DJANGO_OUTSIDE_UWSGI + "test_a_command_has_the_bus_of_the_settings_without_the_wsgi_file",),
+    ),
     Fault(
         "a lost connection to a database stays",
         "one that is lost, or older than `CONN_MAX_AGE`, is closed",

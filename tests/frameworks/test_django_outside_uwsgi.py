@@ -149,6 +149,8 @@ def test_what_runserver_runs_serves_pages_and_answers_501_for_a_websocket(tmp_pa
         url = f"http://127.0.0.1:{process.output.split('serves ')[1].split()[0]}"
         with urllib.request.urlopen(url, timeout=20) as response:
             assert response.status == 200
+        with urllib.request.urlopen(f"{url}/notify/", timeout=20) as response:
+            assert response.read() == b"told"
         for headers, status in ((UPGRADE, 501), ({}, 426)):
             with pytest.raises(urllib.error.HTTPError) as error:
                 urllib.request.urlopen(urllib.request.Request(f"{url}/echo/", headers=headers), timeout=20)
@@ -237,3 +239,37 @@ print(Client().get("/notify/").content.decode())
     assert done.stdout == "told\n", done.stderr
     done = python(code, tmp_path, environment(**settings))
     assert 'ConfigurationError: bus="local:" is that of a uWSGI instance' in done.stderr
+
+
+SENDS = """
+import django; django.setup()
+from uwasp import Group
+Group("room").send("hello")
+print(Group("room").bus)
+"""
+
+
+def test_a_command_has_the_bus_of_the_settings_without_the_wsgi_file(tmp_path):
+    done = python(SENDS, tmp_path, environment(uwasp={"bus": f"local:{tmp_path}/bus"}))
+    assert done.stdout == f"<Bus local:{tmp_path}/bus>\n", done.stderr
+    opens = SENDS.replace("Group(", f"import uwasp; uwasp.open_bus('local:{tmp_path}/other'); Group(", 1)
+    done = python(opens, tmp_path, environment(uwasp={"bus": f"local:{tmp_path}/bus"}))
+    assert done.stdout == f"<Bus local:{tmp_path}/other>\n", done.stderr
+
+
+def test_a_command_that_would_reach_nobody_is_told_what_to_name(tmp_path):
+    done = python(SENDS, tmp_path, environment(DEBUG=True))
+    assert 'Name a Redis or a folder, such as bus="local:/run/mysite", there and here' in done.stderr
+
+
+def test_a_page_sends_to_a_group_in_djangos_tests_and_the_log_says_that_it_reaches_nobody_else(tmp_path):
+    (tmp_path / "tests.py").write_text(
+        "from django.test import SimpleTestCase\n\n\n"
+        "class PageTests(SimpleTestCase):\n"
+        "    def test_it_tells(self):\n"
+        '        self.assertEqual(self.client.get("/notify/").content, b"told")\n'
+        '        self.assertEqual(self.client.get("/notify/").content, b"told")\n'
+    )
+    told = manage(tmp_path, "test", env={**environment(MIDDLEWARE=[]), "PYTHONPATH": python_path(HERE, tmp_path)})
+    assert "Ran 1 test" in told
+    assert told.count("groups reach the WebSockets of this process alone") == 1

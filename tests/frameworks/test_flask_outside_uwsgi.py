@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 
 import pytest
 from flask import Blueprint, Flask
@@ -35,6 +37,54 @@ def test_a_websocket_gets_501_that_says_what_to_do():
     assert "does not run under uWSGI" in response.text
     assert "uwsgi --http-socket 127.0.0.1:5000 --threads 4 --module yourmodule:app" in response.text
     assert torn_down == [None]
+
+
+SENDS = """
+from flask import Flask
+from uwasp import Group
+from uwasp_flask import Sock
+app = Flask("app")
+Sock(app)
+@app.route("/")
+def page():
+    Group("room").send("hello")
+    return "sent"
+"""
+BY_SERVER = """
+import threading, urllib.request
+from werkzeug.serving import make_server
+server = make_server("127.0.0.1", 0, app)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/", timeout=20).read().decode())
+server.shutdown()
+"""
+
+
+def run(code, folder):
+    return subprocess.run(
+        [sys.executable, "-c", SENDS + code], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "app.testing = True\nprint(app.test_client().get('/').text)",
+        "app.testing = True\nwith app.app_context(): print(page())",
+        BY_SERVER,
+    ],
+    ids=["test client", "function", "flask run"],
+)
+def test_a_page_sends_to_a_group_and_the_log_says_that_it_reaches_nobody_else(code, tmp_path):
+    done = run(code, tmp_path)
+    assert done.stdout == "sent\n", done.stderr
+    assert done.stderr.count("groups reach the WebSockets of this process alone") == 1
+
+
+def test_what_sends_to_a_group_beside_uwsgi_is_told_that_it_reaches_nobody(tmp_path):
+    done = run("with app.app_context(): print(page())", tmp_path)
+    assert done.stdout == ""
+    assert 'Name a Redis or a folder, such as bus="local:/run/mysite", there and here' in done.stderr
 
 
 def test_an_ordinary_request_for_a_websocket_gets_400():

@@ -643,8 +643,19 @@ def test_whoever_waits_for_answers_of_a_named_bus_does_so_as_the_handler_does(wo
 
 def test_the_error_for_a_process_without_a_bus_says_what_to_do(monkeypatch):
     monkeypatch.setattr("uwasp.bus._default", None)
+    with pytest.raises(RuntimeError, match=r'uwasp\.open_bus\(url\).*such as "local:/run/mysite"'):
+        Group("room").send("hello")
+    monkeypatch.setattr("uwasp.takeover.uwsgi", object())
     with pytest.raises(RuntimeError, match=r'uwasp\.open_bus\("local:"\)'):
         Group("room").send("hello")
+
+
+def test_whoever_makes_the_middleware_later_says_how_to_wait_on_the_default_bus(monkeypatch, world):
+    monkeypatch.setattr("uwasp.bus._named_by", lambda: "scripted:4")
+    bus = Group("room").bus
+    assert bus.url == "scripted:4"
+    assert set_default("scripted:4", lambda: None) is bus
+    assert bus.new_waiter() is None
 
 
 def test_messages_are_what_websockets_can_carry(world):

@@ -168,6 +168,21 @@ def test_without_user_authorize_is_asked(application):
     assert ("WWW-Authenticate", "Basic") in refused.value.headers
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"application": "/echo"}, "application is a WSGI application, a callable, not '/echo'"),
+        ({"subprotocols": "chat"}, r"subprotocols are several, such as \[\"chat\"\], not 'chat'"),
+        ({"timeout": None}, "timeout is a number of seconds, not None"),
+        ({"headers": {"X-Number": 1}}, r"headers are a dict, or pairs, of str, .*, not \('X-Number', 1\)"),
+        ({"headers": ["Origin: http://localhost"]}, "headers are a dict, or pairs, of str, .*, not 'Origin: http"),
+    ],
+)
+def test_what_a_client_cannot_be_opened_with_is_refused_in_words(application, given, said):
+    with pytest.raises(TypeError, match=said):
+        connect(**{"application": application, "path": "/echo", **given})
+
+
 @pytest.mark.parametrize("path", ["echo", "ws://localhost/echo", ""])
 def test_a_path_without_its_slash_is_no_path_that_nobody_has(application, path):
     with pytest.raises(ValueError, match="a path begins with a slash"):
@@ -635,3 +650,38 @@ def test_an_application_with_a_router_of_its_own_is_tested_as_well(handler):
         connect(middleware, "/anywhere")
     assert refused.value.status == 401
     assert ("Set-Cookie", "routed=1") in refused.value.headers
+
+
+SENDS = """
+import uwasp.testing
+from uwasp import Group, WebSocketMiddleware
+def page(environ, start_response):
+    Group("room").send("hello")
+    start_response("200 OK", [])
+    return [b"sent"]
+application = WebSocketMiddleware(page, "threads")
+"""
+ASKS = 'print(application({"SERVER_SOFTWARE": "%s", "PATH_INFO": "/"}, lambda *answer: None)[0].decode())'
+
+
+@pytest.mark.parametrize(
+    ("code", "is_warned"),
+    [
+        (ASKS % "WSGIServer/0.2 CPython/3.11.2", True),
+        (ASKS % "Werkzeug/3.1.3", True),
+        ((ASKS % "waitress").replace("{", '{"paste.testing": True, '), True),
+        ("uwasp.testing.alone()\n" + ASKS % "waitress", False),
+    ],
+    ids=["wsgiref", "werkzeug", "webtest", "alone"],
+)
+def test_a_page_sends_to_a_group_where_the_application_is_only_tried(code, is_warned):
+    run = subprocess.run([sys.executable, "-c", SENDS + code], capture_output=True, text=True, check=True)
+    assert run.stdout == "sent\n"
+    assert ("groups reach the WebSockets of this process alone" in run.stderr) is is_warned
+
+
+def test_a_page_that_sends_to_a_group_under_another_server_is_told_that_nobody_would_hear_it():
+    code = SENDS + ASKS % "waitress"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "nobody would hear what a group is sent here" in run.stderr
+    assert "in a test, call uwasp.testing.alone()" in run.stderr

@@ -251,6 +251,12 @@ def test_second(server):
     assert "GET /rooms/first" not in result.stdout.str()
 
 
+@pytest.mark.parametrize("application", ["application", testing.connect], ids=["a module alone", "an object"])
+def test_what_uwsgi_cannot_load_is_refused_before_it_starts(uwasp_server, application):
+    with pytest.raises(TypeError, match=r'a module and a name in it, as in "app:application", or the Path of a file'):
+        uwasp_server(application)
+
+
 def test_a_uwsgi_that_does_not_stop_fails_its_test(project):
     result = project(
         """

@@ -57,6 +57,28 @@ def test_a_group_that_is_used_while_the_application_is_loaded(serve, handler, tm
     serve("--need-app", "--lazy-apps", **early)
 
 
+EARLY_SPAWN = """
+from uwasp import WebSocketMiddleware
+def work():
+    print("works", flush=True)
+async def work_on_the_loop():
+    work()
+application = WebSocketMiddleware(lambda environ, start_response: [], "{handler}")
+application.handler_class.spawn({work})
+"""
+
+
+def test_what_is_spawned_while_the_application_is_loaded(serve, handler, tmp_path):
+    """No worker would have it."""
+    work = "work_on_the_loop" if handler == "asyncio" else "work"
+    (tmp_path / "early.py").write_text(EARLY_SPAWN.format(handler=handler, work=work))
+    output = refused(serve, "--need-app", application=tmp_path / "early.py", loop=LOOP_OPTIONS[handler])
+    assert "Handler.spawn is called while the application is loaded" in output
+    assert "works" not in output
+    lazy = serve("--need-app", "--lazy-apps", application=tmp_path / "early.py", loop=LOOP_OPTIONS[handler])
+    lazy.wait_for_output("works")
+
+
 @pytest.fixture(scope="module")
 def uwsgi_with_threads_off(tmp_path_factory):
     """The last uWSGI whose default is to run no Python threads; Debian's is as old. From 2.0.27 on they always run."""

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
 from typing import Any
 from uuid import UUID
 
 import uwasp
 from uwasp.membership import HEARD_TIMEOUT
+from uwasp_asyncio.acted import Acted
 from uwasp_asyncio.waiter import Waiter
 
 __all__ = ["Group"]
 
 
-class _Heard:
-    """Waits, where it is awaited, until what is sent to a group comes here."""
+class _Heard(Acted):
+    """Waits until what is sent to a group comes here."""
 
     __slots__ = ("_group",)
 
     def __init__(self, group: Group) -> None:
         self._group = group
 
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
         membership = self._group.bus.membership
         if membership.is_heard(self._group.name):
             return
@@ -40,11 +37,11 @@ class Group(uwasp.Group):
 
     def add(  # type: ignore[override]
         self, ws: uwasp.WebSocket, info: Any = None, key: str | int | UUID | None = None
-    ) -> Awaitable[None]:
+    ) -> Acted:
         """Make a connection a member, at once. See `uwasp.Group.add`.
 
         Returns:
-            What waits, if it is awaited, until whatever anybody sends comes here, for a second at most.
+            What waits, if it is awaited or made a task, until whatever anybody sends comes here, for a second at most.
         """
         super().add(ws, info, key)
         return _Heard(self)

@@ -79,9 +79,11 @@ class AsyncioHandler(Handler):
         is cancelled when the worker ends. Any other function, as it may block, is called in a daemon thread of its own.
 
         Raises:
+            ConfigurationError: uWSGI loads the application, and is yet to fork its workers.
             RuntimeError: no further thread can be started.
             OSError: the loop's thread cannot be started.
         """
+        preflight.check_spawn(cls.__name__)
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
             cls._of_this_process().start(function, *args)
         else:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import uwasp
 from uwasp.outgoing import Patience
+from uwasp_asyncio.acted import Acted
 from uwasp_asyncio.functions import receive
 from uwasp_asyncio.waiter import Waiter
 
@@ -17,30 +18,33 @@ if TYPE_CHECKING:
 __all__ = ["WebSocket"]
 
 
-class _Sent:
-    """There is room: nothing to wait for."""
+class _Sent(Acted):
+    """There is room: nothing to wait for. One is enough for all."""
 
     __slots__ = ()
 
-    def __await__(self) -> Iterator[Any]:
+    def __await__(self) -> Any:
         return iter(())
 
+    def send(self, value: Any) -> Any:
+        raise StopIteration
 
-_SENT: Any = _Sent()
+    def throw(self, error: Any, value: Any = None, traceback: Any = None) -> Any:
+        raise error
 
 
-class _Room:
-    """Waits, where it is awaited, until less than `write_limit` is queued. A coroutine would want to be."""
+_SENT = _Sent()
+
+
+class _Room(Acted):
+    """Waits until less than `write_limit` is queued."""
 
     __slots__ = ("_connection",)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
+    async def wait(self) -> None:
         waiter = Waiter()
         patience = Patience(waiter)
         while (seconds := self._connection.look_for_room(patience)) is not None:
@@ -52,16 +56,16 @@ class WebSocket(uwasp.WebSocket):
 
     __slots__ = ()
 
-    def send(self, message: str | bytes | bytearray | memoryview) -> Awaitable[None]:  # type: ignore[override]
+    def send(self, message: str | bytes | bytearray | memoryview) -> Acted:  # type: ignore[override]
         """Send a message: a `str` as text, anything bytes-like as binary (RFC 6455 §5.6).
 
         Acts at once: the message is sent, or queued where the client has not read what went before. On the loop it
         never waits; in another thread it waits first, as everywhere, while `write_limit` bytes or more are queued.
 
         Returns:
-            What waits, if it is awaited, until less than `write_limit` is queued. Who sends much awaits it, or what
-            a client does not read is queued without bound. If the client reads nothing for `send_timeout` meanwhile,
-            the connection is cut, and `ConnectionClosed` is raised.
+            What waits, if it is awaited or made a task, until less than `write_limit` is queued. Who sends much awaits
+            it, or what a client does not read is queued without bound. If the client reads nothing for `send_timeout`
+            meanwhile, the connection is cut, and `ConnectionClosed` is raised.
 
         Raises:
             ConnectionClosed: the connection is closed or closing; the error has its code and reason.
@@ -72,7 +76,7 @@ class WebSocket(uwasp.WebSocket):
         connection.send(message)
         return _SENT if connection.has_room else _Room(connection)
 
-    def send_json(self, value: Any) -> Awaitable[None]:  # type: ignore[override]
+    def send_json(self, value: Any) -> Acted:  # type: ignore[override]
         """Send a value as JSON in a text message, as short as it gets. Like `send` else.
 
         Raises:
@@ -113,7 +117,7 @@ class WebSocket(uwasp.WebSocket):
     def __iter__(self) -> Iterator[Any]:
         raise TypeError("receiving waits: async for message in ws")
 
-    def ping(self, data: bytes = b"") -> Awaitable[None]:  # type: ignore[override]
+    def ping(self, data: bytes = b"") -> Acted:  # type: ignore[override]
         """Send a ping at once, which the client answers by itself (RFC 6455 §5.5.2).
 
         Args:

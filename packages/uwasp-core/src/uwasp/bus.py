@@ -7,6 +7,7 @@ process that uses it, when it is first used there: uWSGI forks after it has load
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
     from uwasp.group import Group
     from uwasp.listener import Waiter
 
-__all__ = ["DEFAULT_URL", "Bus", "default_bus", "find_bus", "open_bus", "or_default", "set_default"]
+__all__ = ["DEFAULT_URL", "Bus", "default_bus", "default_by", "find_bus", "open_bus", "or_default", "set_default"]
+
+logger = logging.getLogger("uwasp.groups")
 
 DEFAULT_URL = "local:"
 BACKLOG = 2**24  # bytes
 FLUSH_TIMEOUT = 1.0  # seconds
 
 _default: Bus | None = None
+_named_by: Callable[[], Bus | str | None] | None = None  # see `default_by`
 _found: dict[str, Bus] = {}
 _opened: set[tuple[int, str]] = set()  # each process, and the URL of a bus that it has opened
 
@@ -118,6 +122,7 @@ class Bus:
 
     def _open(self) -> Membership:
         process = os.getpid()
+        is_tried = self.url.partition("?")[0] == DEFAULT_URL and takeover.begins_to_be_tried()
         with self._locks.setdefault(process, threading.Lock()):
             if self._is_closed:
                 raise RuntimeError(f"the bus {self!r} is closed")
@@ -143,6 +148,13 @@ class Bus:
             goodbye.afterwards(self._end)
         else:  # a script may end without having closed it, and at once after it has sent something
             atexit.register(self._end)
+        if is_tried:
+            logger.warning(
+                "groups reach the WebSockets of this process alone, where there are any: the application is tried "
+                "without uWSGI, and %r is the bus of one uWSGI. To reach others from here, name a Redis or a folder, "
+                'such as bus="local:/run/mysite", there and here',
+                self,
+            )
         return membership
 
     def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
@@ -227,13 +239,33 @@ def default_bus() -> Bus:
 
     Raises:
         RuntimeError: there is none.
+        ConfigurationError, TypeError: what `default_by` was given has named one that cannot be.
     """
+    if _default is None and _named_by is not None:
+        set_default(_named_by(), _waiter_of_the_default)
     if _default is None:
         raise RuntimeError(
-            "this process has no bus: make the WebSocketMiddleware first, or, where the application is not loaded, "
-            'call uwasp.open_bus("local:")'
+            "this process has no bus: "
+            + (
+                "make the WebSocketMiddleware first, or, where the application is not loaded, call "
+                'uwasp.open_bus("local:")'
+                if takeover.running_under_uwsgi()
+                else "import the application, which makes the WebSocketMiddleware, or call uwasp.open_bus(url) with "
+                'the URL that the application has for its bus: a Redis or a folder, such as "local:/run/mysite"'
+            )
         )
     return _default
+
+
+def default_by(named_by: Callable[[], Bus | str | None]) -> None:
+    """For the package of a framework: say which bus a process has that makes no middleware, or makes it later.
+
+    Args:
+        named_by: returns the bus, its URL, or `None` for `"local:"`. It is called when a group needs one and there is
+            none.
+    """
+    global _named_by
+    _named_by = named_by
 
 
 def set_default(bus: Bus | str | None, new_waiter: Callable[[], Waiter | None]) -> Bus:
@@ -255,12 +287,13 @@ def set_default(bus: Bus | str | None, new_waiter: Callable[[], Waiter | None]) 
         if bus is None:
             bus = _found.setdefault(DEFAULT_URL, Bus(DEFAULT_URL))
         _default = find_bus(bus)
-        _default.new_waiter = new_waiter
     elif bus is not None and bus is not _default and bus != _default.url:
         raise ConfigurationError(
             f"the default bus of this process is {_default!r}, and a second WebSocketMiddleware names {bus!r}: give "
             'both the same, or name another where it is used, Group("room", bus="...")'
         )
+    if _default.new_waiter is _waiter_of_the_default:
+        _default.new_waiter = new_waiter
     return _default
 
 

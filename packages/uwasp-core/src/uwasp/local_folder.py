@@ -156,8 +156,9 @@ def _instance() -> str:
     instance = takeover.instance()
     if instance is None:
         raise ConfigurationError(
-            'bus="local:" is that of a uWSGI instance, which this process is not of: '
-            'name a folder, such as bus="local:/run/mysite", there and here'
+            'bus="local:" is that of a uWSGI instance, which this process is not of, so that nobody would hear what a '
+            'group is sent here. Name a Redis or a folder, such as bus="local:/run/mysite", there and here; in a test, '
+            "call uwasp.testing.alone()"
         )
     pid, started_on = instance
     try:

@@ -143,6 +143,7 @@ class WebSocketMiddleware:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not self.servers or not handshake.is_upgrade(environ):
+            takeover.look_at_server(environ)
             return self.application(environ, start_response)
         path = routing.path_of(environ)
         return self._answer(environ, start_response, self._routes.find(path), path)

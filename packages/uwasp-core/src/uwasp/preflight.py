@@ -16,7 +16,7 @@ from uwasp import takeover
 from uwasp.exceptions import ConfigurationError
 from uwasp.native import threads_are_greenlets
 
-__all__ = ["check", "check_threads", "warn_of_mercy"]
+__all__ = ["check", "check_spawn", "check_threads", "warn_of_mercy"]
 
 logger = logging.getLogger("uwasp.preflight")
 
@@ -78,6 +78,23 @@ def check_threads(handler: str) -> None:
         raise ConfigurationError(
             f"{handler} needs real threads, which gevent.monkey has patched away: "
             'run uWSGI with --gevent and handler_class="gevent", or leave threads unpatched'
+        )
+
+
+def check_spawn(handler: str) -> None:
+    """For the `spawn` of a handler: refuse to start something where the workers are yet to be forked.
+
+    Args:
+        handler: what the message calls it.
+
+    Raises:
+        ConfigurationError: this is the process that loads the application, and no worker would have what it starts.
+    """
+    if takeover.is_to_be_forked():
+        raise ConfigurationError(
+            f"{handler}.spawn is called while the application is loaded, in the process of which uWSGI forks the "
+            "workers: none of them would have what it starts. Call it in a worker, as in a view, in on_open, in a "
+            "function below @application.every; or take --lazy-apps"
         )
 
 

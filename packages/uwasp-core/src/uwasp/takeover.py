@@ -45,6 +45,8 @@ __all__ = [
     "at_exit",
     "backlog",
     "be_an_instance",
+    "be_an_instance_if",
+    "begins_to_be_tried",
     "cores",
     "duplicate",
     "forgets_at_reloads",
@@ -56,6 +58,7 @@ __all__ = [
     "is_exiting",
     "is_set",
     "keep_standard_descriptors",
+    "look_at_server",
     "loop",
     "other_slots",
     "processes",
@@ -76,7 +79,11 @@ DEFAULT_BACKLOG = 100  # uWSGI's
 REMEMBERS_AT_RELOADS = (2, 0, 28)  # the first uWSGI that calls `uwsgi.atexit` at each reload, whatever its threads do
 
 _pipes: list[tuple[int, int]] = []  # for `_has_read_ahead`, of which mostly one is at work at a time
+# What servers that come with Python and with Werkzeug, for development, say of themselves.
+FOR_DEVELOPMENT = ("WSGIServer/", "Werkzeug/")
+OF_WEBTEST = "paste.testing"  # in the environs of its client
 _instance_since: int | None = None  # outside uWSGI; see `be_an_instance`
+_is_tried_if: list[Callable[[], bool]] = []
 _exiting = False  # uWSGI has called what `at_exit` was given
 _in_each_worker: list[Callable[[], object]] = []
 _own_post_fork_hook: Callable[[], object] | None = None  # the application's
@@ -360,6 +367,38 @@ def be_an_instance() -> None:
     global _instance_since
     if _instance_since is None:
         _instance_since = int(time.time())
+
+
+def be_an_instance_if(is_tried: Callable[[], bool]) -> None:
+    """For the packages of frameworks: have this process be one where the application is only tried, outside uWSGI.
+
+    Args:
+        is_tried: says whether it is developed or tested here; asked when a local bus is to be opened.
+    """
+    _is_tried_if.append(is_tried)
+
+
+def look_at_server(environ: dict[str, Any]) -> None:
+    """Have this process be an instance if a request comes by a server for development, or from WebTest. Those serve no
+    WebSockets, so that nobody of theirs misses what a group is sent.
+    """
+    if uwsgi is None and _by_server not in _is_tried_if:
+        server = str(environ.get("SERVER_SOFTWARE", ""))
+        if server.startswith(FOR_DEVELOPMENT) or OF_WEBTEST in environ:
+            be_an_instance_if(_by_server)
+
+
+def _by_server() -> bool:
+    """See `look_at_server`, which has looked."""
+    return True
+
+
+def begins_to_be_tried() -> bool:
+    """Whether this process has become an instance now, because the application is only tried in it."""
+    if uwsgi is not None or _instance_since is not None or not any(is_tried() for is_tried in _is_tried_if):
+        return False
+    be_an_instance()
+    return True
 
 
 def keep_standard_descriptors() -> None:

@@ -36,7 +36,7 @@ from uwasp.native import new_lock
 from uwasp.poller import READABLE, WRITABLE
 from uwasp.stand_in import SocketPair, WSGIApplication
 
-__all__ = ["Client", "HandshakeRefused", "ServerFailed", "connect"]
+__all__ = ["Client", "HandshakeRefused", "ServerFailed", "alone", "connect"]
 
 End = Callable[[Any, "BaseException | None"], None]
 
@@ -101,13 +101,31 @@ def connect(
         RuntimeError: the application has answered nothing.
         BaseException: what the application has raised: a server class in its `__init__`, for instance.
         ValueError: the path does not begin with a slash.
+        TypeError: an argument is not what it should be.
     """
-    if not path.startswith("/"):
+    if not callable(application):
+        raise TypeError(f"application is a WSGI application, a callable, not {application!r}")
+    if not isinstance(path, str) or not path.startswith("/"):
         raise ValueError(f'a path begins with a slash, as in "/rooms/a", not {path!r}')
+    if isinstance(subprotocols, str):
+        raise TypeError(f'subprotocols are several, such as ["{subprotocols}"], not {subprotocols!r}')
+    if not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout is a number of seconds, not {timeout!r}")
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    for pair in pairs:
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(isinstance(one, str) for one in pair):
+            raise TypeError(f'headers are a dict, or pairs, of str, such as {{"Cookie": "a=b"}}, not {pair!r}')
     takeover.be_an_instance()
     client = Client(None if user is ASK else lambda environ: user, subprotocols, path, timeout)
-    client._open(application, headers, wait)
+    client._open(application, pairs, wait)
     return client
+
+
+def alone() -> None:
+    """Have groups of the default bus, `"local:"`, work within this process, without uWSGI, as `connect` does: for the
+    test of a page, or of a function, that sends to a group where nobody may be connected.
+    """
+    takeover.be_an_instance()
 
 
 class Client:
@@ -139,11 +157,9 @@ class Client:
         self._is_watched = False
         self._waiter: Any = None
 
-    def _open(
-        self, application: WSGIApplication, headers: Mapping[str, str] | Iterable[tuple[str, str]], wait: bool
-    ) -> None:
+    def _open(self, application: WSGIApplication, headers: Iterable[tuple[str, str]], wait: bool) -> None:
         request = self._protocol.connect()
-        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        for name, value in headers:
             _add_header(request, name, value)
         self._protocol.send_request(request)
         self._protocol.data_to_send()  # the application is given it as an environ

@@ -9,10 +9,10 @@ from typing import Any
 
 from django.conf import settings
 
-from uwasp import ConfigurationError, Handler, Options, takeover
+from uwasp import Bus, ConfigurationError, Handler, Options, takeover
 from uwasp.handler import check_handler_class, find_handler
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "named_bus"]
 
 
 class Settings:
@@ -30,10 +30,7 @@ class Settings:
     """
 
     def __init__(self) -> None:
-        given = getattr(settings, "UWASP", {})
-        if not isinstance(given, dict):
-            raise TypeError(f"UWASP is a dict, not {given!r}")
-        self.options: dict[str, Any] = dict(given)
+        self.options = _given()
         self.bus = self.options.pop("bus", None)
         handler_class = self.options.pop("handler_class", None)
         if "allowed_origins" in self.options:
@@ -48,3 +45,20 @@ class Settings:
             self.handler_class: type[Handler] = find_handler(handler_class)
         else:
             self.handler_class = check_handler_class(handler_class, "UWASP: handler_class")
+
+
+def named_bus() -> Bus | str | None:
+    """The bus that the setting names, if it does.
+
+    Raises:
+        TypeError: the setting is none.
+    """
+    bus: Bus | str | None = _given().get("bus")
+    return bus
+
+
+def _given() -> dict[str, Any]:
+    given = getattr(settings, "UWASP", {})
+    if not isinstance(given, dict):
+        raise TypeError(f"UWASP is a dict, not {given!r}")
+    return dict(given)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, cast
 
-from flask import Flask, Response, abort, current_app, request
+from flask import Flask, Response, abort, current_app, has_app_context, request
 
 from uwasp import ConfigurationError, Handler, WebSocketMiddleware, takeover
 from uwasp.handler import find_handler
@@ -27,6 +27,14 @@ OUTSIDE = (
     "this application does not run under uWSGI, whose connections uWASP takes over: start it by `uwasp dev`, of "
     "uwasp-cli, or by uwsgi. For instance: uwsgi --http-socket 127.0.0.1:5000 --threads 4 --module yourmodule:app"
 )
+
+
+def is_tested() -> bool:
+    """Whether a Flask application that is at work here has `TESTING` set."""
+    return has_app_context() and current_app.testing
+
+
+takeover.be_an_instance_if(is_tested)
 
 
 class Opening:

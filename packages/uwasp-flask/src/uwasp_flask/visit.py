@@ -21,6 +21,7 @@ from typing import Any
 import flask.globals
 from flask import got_request_exception, request
 
+from uwasp import takeover
 from uwasp.handshake import is_upgrade
 
 __all__ = ["KEY", "Entrance", "Visit", "forget_streams", "pushed"]
@@ -39,6 +40,7 @@ class Entrance:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if KEY in environ or not is_upgrade(environ):
+            takeover.look_at_server(environ)
             return self._application(environ, start_response)
         visit = Visit()
         # A copy, because uWSGI empties its own when the request is over, and fills it for the next.

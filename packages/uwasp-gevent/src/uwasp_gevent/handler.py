@@ -12,7 +12,7 @@ import gevent
 from gevent.event import Event
 from gevent.monkey import get_original
 
-from uwasp import ConfigurationError, Handler, WebSocket, goodbye, takeover
+from uwasp import ConfigurationError, Handler, WebSocket, goodbye, preflight, takeover
 from uwasp.conversations import Conversation
 from uwasp.listener import Waiter
 from uwasp.server import ServerInterface
@@ -78,8 +78,10 @@ class GeventHandler(Handler):
         In another thread than the hub's, the greenlet is the hub's all the same, once there has been a connection.
 
         Raises:
+            ConfigurationError: uWSGI loads the application, and is yet to fork its workers.
             RuntimeError: in another thread, before that.
         """
+        preflight.check_spawn(cls.__name__)
         cls._of_this_process().spawn(function, *args)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import site
 import sys
 import sysconfig
@@ -28,6 +29,12 @@ def start(
     **options: Any,
 ) -> Uwsgi:
     """Start a uWSGI in a folder. See `serve` for the rest."""
+    is_a_name = isinstance(application, str) and (":" in application or os.path.isfile(application))
+    if not is_a_name and not isinstance(application, Path):
+        raise TypeError(
+            'the application is a module and a name in it, as in "app:application", or the Path of a file: it is '
+            f"loaded by a uWSGI beside the tests, not {application!r}"
+        )
     if not any(loop in options or f"--{loop.replace('_', '-')}" in arguments for loop in LOOPS):
         options["threads"] = THREADS
     if isinstance(application, Path):
@@ -51,6 +58,7 @@ def serve(application: str | Path, folder: Path, *arguments: str, **options: Any
             (default: a master, one process, four threads).
 
     Raises:
+        TypeError: that is no application.
         AssertionError: it does not start, or does not stop; with all that it has said.
         ConfigurationError: there is no uWSGI.
     """

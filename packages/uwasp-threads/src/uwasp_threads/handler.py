@@ -60,8 +60,10 @@ class ThreadHandler(Handler):
         """Call `function(*args)` in a daemon thread of its own, which hears the signals that consumers hear.
 
         Raises:
+            ConfigurationError: uWSGI loads the application, and is yet to fork its workers.
             RuntimeError: no further thread can be started.
         """
+        preflight.check_spawn(cls.__name__)
         start_thread(f"uwasp-spawned-{next(_numbers)}", function, *args)
 
     @classmethod
