@@ -21,7 +21,7 @@ def state(pid: int) -> str:
     """The state of a process, as /proc has it, a letter; "Z" for one that is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return "Z"
 
 
