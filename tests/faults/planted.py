@@ -845,9 +845,23 @@ OVERLOAD = [
     Fault(
         "that all consumers are busy is not said",
         "If all consumers are busy for five seconds while connections wait for one, the log says so",
-        "            self._told = since\n            self._tell(waiting)\n",
-        "            self._told = since\n",
+        "            self._elsewhere(lambda: self._tell(lasted, waiting, stacks))\n",
+        "            pass\n",
         ("tests/uwsgi/test_takeover.py::test_that_all_consumers_are_busy_is_said_and_where[threads]",),
+    ),
+    Fault(
+        "that all consumers are busy is said in gevent's hub",
+        "calls a function, soon, where it\nmay wait",
+        "            self._frames_of_consumers,\n            self.spawn,\n",
+        "            self._frames_of_consumers,\n            lambda say: say(),\n",
+        ("tests/uwsgi/test_takeover.py::test_that_all_consumers_are_busy_is_said_and_where[gevent]",),
+    ),
+    Fault(
+        "servers that are slow for ever fill the log",
+        "where most of them are. At most once a minute",
+        " and (self._told is None or now - self._told >= QUIET)",
+        "",
+        ("tests/uwsgi/test_stall.py::test_of_many_in_a_row_one_a_minute_is_told",),
     ),
     Fault(
         "a loop that computes leaves threads no turn",
