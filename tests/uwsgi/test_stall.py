@@ -62,7 +62,7 @@ def test_five_seconds_are_told_once_with_where_most_are_and_their_end(consumers,
     assert not caplog.messages
     consumers.pass_time(20)
     (said,) = caplog.messages
-    assert said.startswith("max_consumers is 2, and all have been busy for 5 s; connections that wait for one: 2. 2 con")
+    assert said.startswith("max_consumers is 2, and all have been busy for 5 s; connections that wait for one: 2. 2 ")
     assert "test_stall.py" in said
     consumers.take()
     consumers.pass_time(2)

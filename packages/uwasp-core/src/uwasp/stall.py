@@ -57,8 +57,8 @@ class Stall:
         self._frames = frames
         self._elsewhere = elsewhere
         self._is_watching = False
-        self._began = 0.0  # when a consumer was last seen to take one; this and the next in seconds of `time.monotonic()`
-        self._told: float | None = None  # when the last was
+        self._began = 0.0  # when a consumer was last seen to take one, in seconds of `time.monotonic()`
+        self._told: float | None = None  # when the last was, likewise
         self._is_told = False  # the one that goes on
 
     def suspect(self) -> None:
