@@ -864,6 +864,13 @@ OVERLOAD = [
         ("tests/uwsgi/test_stall.py::test_of_many_in_a_row_one_a_minute_is_told",),
     ),
     Fault(
+        "the servers that are waited for in vain are not counted",
+        "says how many connections are open then, and how many servers are not done",
+        "sum(listener.serving for",
+        "sum(len(listener) for",
+        ("tests/uwsgi/test_goodbye.py::test_on_close_that_is_running_is_waited_for[threads]",),
+    ),
+    Fault(
         "a loop that computes leaves threads no turn",
         "Threads of your own have theirs too, as uWSGI's have",
         "            self._sleep(REST)\n",
