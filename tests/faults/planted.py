@@ -3659,6 +3659,20 @@ TESTING = [
         (CONNECT + "test_the_test_itself_sends_to_a_group[threads]",),
     ),
     Fault(
+        "the paths that a terminal has room for are any",
+        "Paths with the most open come first",
+        'key=lambda item: -item[1]["open"]',
+        "key=lambda item: item[0]",
+        (TOP + "test_where_a_terminal_has_no_room_for_all_paths_those_with_the_most_open_are_there",),
+    ),
+    Fault(
+        "the workers are scrolled away by the paths",
+        "a terminal that has no room for all says how many more there are",
+        "    if len(tables) < 2 or excess <= 0:",
+        "    if tables:",
+        (TOP + "test_where_a_terminal_has_no_room_for_all_paths_those_with_the_most_open_are_there",),
+    ),
+    Fault(
         "a worker has no figures of its own",
         "in a file that each worker writes beside the stats socket",
         "                self._file.write()",
