@@ -864,6 +864,13 @@ OVERLOAD = [
         ("tests/uwsgi/test_stall.py::test_of_many_in_a_row_one_a_minute_is_told",),
     ),
     Fault(
+        "each call of a group on asyncio's loop is a line in the log",
+        "once for each place in your code",
+        "        if place not in cls._places_told and len",
+        "        if len",
+        ("tests/uwsgi/test_asyncio.py::test_groups_are_asked_without_holding_up_the_loop[asyncio]",),
+    ),
+    Fault(
         "the servers that are waited for in vain are not counted",
         "says how many connections are open then, and how many servers are not done",
         "sum(listener.serving for",
