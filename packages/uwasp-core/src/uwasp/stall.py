@@ -107,4 +107,8 @@ class Stall:
 
 
 def _stack(frame: FrameType) -> Stack:
-    return tuple((each.f_code, line) for each, line in traceback.walk_stack(frame))[::-1]
+    """From where uWASP calls the server; how it came to that may differ, with the C or without."""
+    calls = list(traceback.walk_stack(frame))[::-1]
+    ours = [each.f_globals.get("__name__", "").startswith("uwasp") for each, _ in calls]
+    begin = ours.index(False, ours.index(True)) if True in ours and False in ours[ours.index(True) :] else 0
+    return tuple((each.f_code, line) for each, line in calls[begin:])
