@@ -158,14 +158,38 @@ def test_a_unit_of_systemd_is_sound_and_its_start_says_when_it_is_ready(project,
     assert uwsgi.popen.poll() is None
 
 
+def test_a_unit_has_paths_with_blanks_and_percent_signs_as_systemd_wants_them(project, tmp_path):
+    odd = tmp_path / "100%d of it"
+    shutil.copytree(project, odd)
+    (odd / "its env").write_text("NAME=value\n")
+    ini = odd / 'the "ini" of $HOME'
+    ini.write_text("")
+    program = odd / "uwsgi here"
+    program.symlink_to(uwsgi_program())
+    arguments = ["--env-file", "its env", "--user", "root", "--ini", ini, "--uwsgi", program]
+    unit = written("systemd", "echo:application", *arguments, cwd=odd)
+    file = tmp_path / "echo.service"
+    file.write_text(unit)
+    verified = subprocess.run([require_program("systemd-analyze"), "verify", file], capture_output=True, text=True)
+    assert (verified.returncode, [line for line in verified.stderr.splitlines() if "echo.service" in line]) == (0, [])
+    said = options_of(unit.replace("=", " = "))
+    as_systemd_has_it = str(odd).replace("%", "%%")
+    assert said["WorkingDirectory"] == as_systemd_has_it
+    assert said["EnvironmentFile"] == f"{as_systemd_has_it}/its env"
+    begin, end = f'"{as_systemd_has_it}/', '"'
+    assert said["ExecStart"] == rf"{begin}uwsgi here{end} --ini {begin}the \"ini\" of $$HOME{end}"
+
+
 @pytest.fixture
 def certificate(tmp_path):
     openssl = require_program("openssl")
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    command += ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "certificate.pem"]
+    folder = tmp_path / "of; mine"
+    folder.mkdir()
+    command += ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"]
     subprocess.run(command, check=True, capture_output=True)
-    return tmp_path / "certificate.pem", tmp_path / "key.pem"
+    return folder / "certificate.pem", folder / "key.pem"
 
 
 NGINX = """

@@ -11,6 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import termios
 import threading
 from contextlib import ExitStack, suppress
@@ -22,8 +23,10 @@ from websockets.sync.client import connect
 
 from commands import UWASP, port_of, uwasp
 from processes import ACCEPTING, BareUwsgi, debian_uwsgi, listening_socket, uwsgi_program, wait_until
+from uwasp_cli import screen as screens
 from uwasp_cli.figures import OF_A_PATH, Figures
 from uwasp_cli.prometheus import exposition
+from uwasp_cli.top import tables
 
 
 @pytest.fixture
@@ -209,6 +212,32 @@ def test_it_shows_a_table_each_interval_also_after_a_reload_and_no_rate_is_negat
     assert any(re.match(f"worker +pid +status{columns}", line) for line in lines)
     assert any(re.match(f"path{columns}", line) for line in lines)
     assert any(re.match(r"/echo +1 +[1-9]", line) for line in lines)
+
+
+def figures(paths):
+    """Of one worker, with so many open at each path."""
+    of_paths = {path: {**dict.fromkeys(OF_A_PATH, 0), "open": count} for path, count in paths.items()}
+    worker = {"pid": 1, "status": "idle", "requests": 0, "paths": of_paths}
+    return Figures(at=1.0, total={"open": sum(paths.values())}, workers={1: worker}, backlog=0, uwsgi={"version": "2"})
+
+
+def test_where_a_terminal_has_no_room_for_all_paths_those_with_the_most_open_are_there(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(screens, "has_rich", False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    many = figures({**{f"/{number:02}": 0 for number in range(50)}, "/zoo": 7, "/yard": 3})
+    with screens.screen() as show:
+        show("the head", tables(many, many))
+    shown = capsys.readouterr().out.removeprefix(screens.CLEAR)
+    assert len(shown.splitlines()) < 24
+    lines = [line.split() for line in shown.splitlines()]
+    assert [line[0] for line in lines if line and line[0].startswith("/")][:3] == ["/zoo", "/yard", "/00"]
+    of_paths = [line for line in lines if line and line[0].startswith("/")]
+    assert f"{52 - len(of_paths)} more, for which there is no room" in shown
+    assert 10 < len(of_paths) < 20
+    few = figures({"/zoo": 7})
+    assert screens._fitting("the head", tables(few, few)) == tables(few, few)
 
 
 @pytest.mark.parametrize("has_rich", [True, False])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -396,7 +397,9 @@ def test_groups_are_asked_without_holding_up_the_loop(serve):
         assert said(other, "ordinary_members lobby") == ["0"]
         uwsgi.wait_for_output("on the event loop, uwasp.Group cannot wait until other processes have answered")
         assert said(member, "ordinary_members lobby") == ["1"]
+        said(other, "ordinary_members lobby")
         assert uwsgi.output.count("uwasp.Group cannot wait") == 1
+        assert re.search(r"the methods of uwasp_asyncio.Group, in \S+/coroutines.py:\d+\n", uwsgi.output)
         other.send("to_group lobby")
         assert member.recv(10) == "to all"
 

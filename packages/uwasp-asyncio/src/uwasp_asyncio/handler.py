@@ -7,6 +7,7 @@ import inspect
 import itertools
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -31,6 +32,9 @@ except ImportError as error:
 __all__ = ["AsyncioHandler"]
 
 _numbers = itertools.count(1)
+
+OURS = ("uwasp", "uwasp_asyncio")
+MOST_PLACES = 100  # in the application's code, of which the log says that nothing can wait there
 
 
 class AsyncioHandler(Handler):
@@ -89,15 +93,21 @@ class AsyncioHandler(Handler):
         else:
             signals.start_thread(f"uwasp-spawned-{next(_numbers)}", function, *args)
 
+    _places_told: ClassVar[set[str]] = set()
+
     @classmethod
     def new_waiter(cls) -> threading.Event | None:
-        """A real event, for threads. On the loop there is no waiting so, and the log says it."""
+        """A real event, for threads. On the loop there is no waiting so, and the log says it, once for each place."""
         if not any(loop.is_here() for loop in cls._loops.values()):
             return threading.Event()
-        logger.warning(
-            "on the event loop, uwasp.Group cannot wait until other processes have answered, and has those members who "
-            "are known here: await the methods of uwasp_asyncio.Group"
-        )
+        place = _place_of_the_caller()
+        if place not in cls._places_told and len(cls._places_told) < MOST_PLACES:
+            cls._places_told.add(place)
+            logger.warning(
+                "on the event loop, uwasp.Group cannot wait until other processes have answered, and has those members "
+                "who are known here: await the methods of uwasp_asyncio.Group, in %s",
+                place,
+            )
         return None
 
     @classmethod
@@ -119,3 +129,11 @@ class AsyncioHandler(Handler):
                     goodbye.afterwards(loop.end)
                     cls._loops[key] = loop
         return loop
+
+
+def _place_of_the_caller() -> str:
+    """The innermost line of a stack that is none of ours."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -165,14 +165,30 @@ def _systemd(site: Site) -> str:
     return UNIT.format(
         path=f"/etc/systemd/system/{site.name}.service",
         name=site.name,
-        ini=site.ini,
+        ini=_in_a_command(site.ini).replace("$", "$$"),  # but for the program's own, which has no variables
         user=site.options.user,
-        folder=site.setup.folder,
-        environment=f"EnvironmentFile={os.path.abspath(env_file)}\n" if env_file else "",
+        folder=_in_unit(site.setup.folder),
+        environment=f"EnvironmentFile={_in_unit(os.path.abspath(env_file))}\n" if env_file else "",
         runtime=f"/run/{site.name}",
         max_fd=site.setup.max_fd,
-        uwsgi=site.setup.uwsgi.path,
+        uwsgi=_in_a_command(site.setup.uwsgi.path),
     )
+
+
+def _in_unit(value: str) -> str:
+    return value.replace("%", "%%")  # which begins one of systemd's specifiers
+
+
+def _in_a_command(word: str) -> str:
+    return _quoted(_in_unit(word))
+
+
+def _quoted(word: str) -> str:
+    """As systemd and nginx have a word with blanks, or with what means something to them, in it."""
+    if re.fullmatch(r"[^\s;{}\"'\\]+", word):
+        return word
+    escaped = word.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _nginx(site: Site) -> str:
@@ -184,9 +200,9 @@ def _nginx(site: Site) -> str:
         path=f"/etc/nginx/sites-enabled/{site.name}",
         beside="" if is_uwsgi else MAP,
         server_name=host,
-        certificate=site.options.certificate or f"/etc/ssl/{host}.pem",
-        key=site.options.certificate_key or f"/etc/ssl/{host}.key",
-        passing=(TO_A_SOCKET if is_uwsgi else TO_HTTP).format(where=where),
+        certificate=_quoted(site.options.certificate or f"/etc/ssl/{host}.pem"),
+        key=_quoted(site.options.certificate_key or f"/etc/ssl/{host}.key"),
+        passing=(TO_A_SOCKET if is_uwsgi else TO_HTTP).format(where=_quoted(where)),
         kind="uwsgi" if is_uwsgi else "proxy",
     )
 

@@ -1,11 +1,13 @@
 """The tables of `uwasp top` on a terminal, or one after the other where the output is none.
 
 With `rich` (the extra `uwasp-cli[top]`) they have the terminal for themselves and fit its width; without, each is
-written over the one before.
+written over the one before. Of the last table a terminal gets the rows that it has room for.
 """
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,9 +47,26 @@ def screen() -> Iterator[Show]:
         yield _print
     elif has_rich:
         with rich.live.Live(screen=True, auto_refresh=False) as live:
-            yield lambda head, tables: live.update(_group(head, tables), refresh=True)
+            yield lambda head, tables: live.update(_group(head, _fitting(head, tables)), refresh=True)
     else:
-        yield lambda head, tables: _print(f"{CLEAR}{head}", tables)
+        yield lambda head, tables: _print(f"{CLEAR}{head}", _fitting(head, tables))
+
+
+def _fitting(head: str, tables: Sequence[Table]) -> Sequence[Table]:
+    """The tables, the last of which has no more rows than the terminal has lines for, after the first."""
+    width, height = shutil.get_terminal_size()
+
+    def lines(text: str) -> int:
+        return sum(max(1, math.ceil(len(line) / width)) for line in text.split("\n"))
+
+    taken = lines(head) + sum(1 + len(table.rows) + lines(table.note) + 1 for table in tables)
+    excess = taken - (height - 1)  # on the last line is the cursor
+    if len(tables) < 2 or excess <= 0:
+        return tables
+    *others, last = tables
+    shown = max(0, len(last.rows) - excess)
+    left = len(last.rows) - shown
+    return [*others, last._replace(rows=last.rows[:shown], note=f"{left} more, for which there is no room")]
 
 
 def _print(head: str, tables: Sequence[Table]) -> None:

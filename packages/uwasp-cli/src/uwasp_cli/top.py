@@ -104,7 +104,8 @@ def tables(before: Figures, now: Figures) -> list[Table]:
     shown = [Table(("worker", "pid", "status", *COLUMNS), by_worker, note)]
     if now.paths:
         earlier_paths = before.paths
-        by_path = [(path, *_cells(earlier_paths.get(path, {}), of_one, passed)) for path, of_one in now.paths.items()]
+        busiest_first = sorted(now.paths.items(), key=lambda item: -item[1]["open"])
+        by_path = [(path, *_cells(earlier_paths.get(path, {}), of_one, passed)) for path, of_one in busiest_first]
         shown.append(Table(("path", *COLUMNS), by_path, ""))
     return shown
 

@@ -170,7 +170,13 @@ class _Goodbye:
         if not all(done) and not self._has_given_up:
             self._has_given_up = True
             still_open = sum(len(listener) for listener, _ in self._listeners)
-            logger.warning("shut down after %s s, with %d connections still open", self._timeout(), still_open)
+            at_work = sum(listener.serving for listener, _ in self._listeners)
+            logger.warning(
+                "shut down after %s s, with %d connections still open, and %d servers whose on_close has not returned",
+                self._timeout(),
+                still_open,
+                at_work,
+            )
             for hanging in conversations.running()[:MOST_NAMED]:
                 logger.warning("still running: %s", hanging)
         self._wait_for_handshakes()  # one that came meanwhile is told as soon as it is over

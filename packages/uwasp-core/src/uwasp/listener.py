@@ -199,6 +199,11 @@ class Listener:
             self._serving -= 1
         self._look_for_the_end()
 
+    @property
+    def serving(self) -> int:
+        """The number of connections whose `on_close` is still to come, or to return."""
+        return self._serving
+
     def count_slow_member(self) -> None:
         """For a connection that was too slow for a message to its group. From any thread or greenlet."""
         with self._serving_lock:

@@ -110,12 +110,14 @@ class Session:
             self._route.handler_class.spawn(_ask_all)  # type: ignore[attr-defined]  # it has one, as was looked at
         except Exception:
             _leave()
-            logger.exception("%s.authorize cannot be asked again", self._route.name)
+            logger.exception("%s.authorize cannot be asked again, for %s", self._route.name, self._ws.connection)
             self._close("the end of its session, as nobody could be asked")
 
     def _give_up(self) -> None:
-        if self._ws.connection.open:
-            logger.warning("%s.authorize has not answered for %s s", self._route.name, ANSWER_TIMEOUT)
+        connection = self._ws.connection
+        if connection.open:
+            name = self._route.name
+            logger.warning("%s.authorize has not answered for %s s, for %s", name, ANSWER_TIMEOUT, connection)
             self._close("the end of its session, as authorize did not answer")
 
     def _close(self, by: str) -> None:

@@ -60,7 +60,11 @@ class Greenlets:
         self._consumers: set[greenlet.greenlet] = set()
         self._taken = 0  # goes up whenever a consumer begins to take connections
         self._stall = Stall(
-            self.listener, lambda: self._taken, f"max_consumers is {max_consumers}", self._frames_of_consumers
+            self.listener,
+            lambda: self._taken,
+            f"max_consumers is {max_consumers}",
+            self._frames_of_consumers,
+            self.spawn,
         )
         self._fresh: greenlet.greenlet | None = None  # the consumer that `_run_consumers` waits for to come back
         self._at_work: Connection | None = None  # the connection that it consumes

@@ -73,7 +73,11 @@ class Threads:
         try:
             self.listener = Listener(new_waiter=self._new_waiter)
             self._stall = Stall(
-                self.listener, lambda: self._taken, f"max_consumers is {max_consumers}", self._frames_of_consumers
+                self.listener,
+                lambda: self._taken,
+                f"max_consumers is {max_consumers}",
+                self._frames_of_consumers,
+                lambda say: start_thread("uwasp-stall", say),
             )
         finally:
             is_made.set()

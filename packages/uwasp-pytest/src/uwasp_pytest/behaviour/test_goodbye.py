@@ -195,6 +195,7 @@ def test_on_close_that_is_running_is_waited_for(produce):
         uwsgi.wait_for_output("client closed 1005")
         uwsgi.popen.send_signal(signal.SIGINT)
         uwsgi.wait_for_output("shut down after 0.3 s")
+        uwsgi.wait_for_output("still open, and 1 servers whose on_close has not returned")
         wait_for_the_end(pid)
 
 

@@ -151,7 +151,7 @@ def test_one_that_does_not_answer_is_closed_after_ten_seconds(server):
         client.socket.settimeout(20)
         assert client.recv_close() == OVER
     assert 9 < time.monotonic() - begin < 10.3 + SLACK
-    server.wait_for_output("Hangs.authorize has not answered for 10.0 s")
+    server.wait_for_output("Hangs.authorize has not answered for 10.0 s, for connection ")
 
 
 def test_the_code_is_in_the_figures(server):

@@ -23,7 +23,7 @@ from typing import Any
 
 from uwasp import ConnectionClosed, Server, WebSocket, WebSocketMiddleware
 from uwasp.handler import find_handler
-from waiting import event, nap, sleep
+from waiting import WAITS, event, nap, sleep
 
 try:
     from greenlet import GreenletExit
@@ -32,6 +32,9 @@ except ImportError:  # without gevent there are no greenlets to end
 
 logging.basicConfig(level="DEBUG", format="%(name)s %(levelname)s %(message)s")
 logger = logging.getLogger("application")
+
+if WAITS != "never":  # a log can wait, for the network for instance
+    logging.getLogger("uwasp.stall").addFilter(lambda record: nap(0.01) or True)
 
 rooms: dict[str, WebSocket] = {}
 
