@@ -25,6 +25,7 @@ SHAPES = {
     "50 connections, 32 bytes": (50, 1, 32),
     "50 connections, 16 in flight": (50, 16, 32),
     "50 connections, 16 KiB": (50, 1, 16384),
+    "2 connections, 1,000 in flight": (2, 1000, 32),  # one read brings more than `max_queue`
 }
 OF_SHORT = ("50 connections, 32 bytes", "50 connections, 16 in flight")
 ROUNDS = (4, 24)

@@ -141,7 +141,7 @@ def test_without_a_compiler_it_says_so(tmp_path: Path) -> None:
     assert "there is no `cc` on the PATH: install gcc or clang" in done.stderr
 
 
-@pytest.mark.parametrize("shape", [("3", "1", "32"), ("2", "16", "32"), ("2", "1", "16384")])
+@pytest.mark.parametrize("shape", [("3", "1", "32"), ("2", "16", "32"), ("2", "1", "16384"), ("2", "1000", "32")])
 def test_the_program_whose_instructions_are_counted_echoes_and_ends(shape: tuple[str, ...]) -> None:
     """And is what it says: that of this repository, without the C."""
     core = ROOT / "packages" / "uwasp-core" / "src"

@@ -12,6 +12,7 @@ import re
 import select
 import socket
 import struct
+import sys
 import termios
 import threading
 import time
@@ -25,6 +26,7 @@ from processes import wait_until
 from raw import frame
 from uwasp import ConnectionClosed, Listener, Server, WebSocket
 from uwasp.connection import Connection
+from uwasp.events import Told
 from uwasp.options import Options
 from uwasp.protocol import FrameProtocol, State
 
@@ -629,6 +631,118 @@ def test_what_arrives_while_another_thread_looks_at_what_was_left_unread_comes_b
     while len(connection.server.seen) < 4:
         work(listener)
     assert connection.server.seen == ["1", "2", "3", "4"]
+
+
+def test_nothing_is_taken_while_another_thread_has_the_lock(listener, connect):
+    client, connection = connect("/locked", Noting, max_queue=2)
+    client.sendall(text("1", "2", "3", "4", "5"))
+    listener.poll(0)
+    taken = []
+    with connection._lock:
+        taking = threading.Thread(target=lambda: taken.append(connection.take()))
+        taking.start()
+        taking.join(0.1)
+        assert not taken
+    taking.join()
+    assert taken == [["1", "2"]]
+    assert connection._inbox == ["3", "4"]
+
+
+def test_more_is_read_once_all_that_was_left_unread_is_in_the_inbox(listener, connect):
+    client, connection = connect("/paused", Noting, max_queue=2)
+    client.sendall(text("1", "2", "3"))
+    listener.poll(0)
+    client.sendall(text("4"))
+    listener.poll(0)
+    assert connection._paused
+    assert connection.take() == ["1", "2"]
+    assert connection._inbox == ["3"]
+    listener.poll(0)
+    assert connection._inbox == ["3", "4"]
+
+
+PING_OF_THE_CLIENT = frame(9)
+BEHIND = [
+    (PING_OF_THE_CLIENT, None),
+    (frame(8, b"\x03\xe8"), 1000),
+    (frame(3), 1002),
+    (frame(1, b"\xff"), 1007),
+    (frame(2, bytes(2**20 + 1))[:14], 1009),
+    (frame(1, b"begun", fin=False) + frame(0, b", and ended"), None),
+    (text("to come")[:5], None),
+]
+
+
+@pytest.mark.parametrize(("behind", "code"), BEHIND)
+def test_what_is_behind_what_was_left_unread_is_found_with_it(listener, connect, behind, code):
+    client, connection = connect("/behind", Noting, max_queue=2)
+    client.sendall(text("1", "2", "3") + behind)
+    listener.poll(0)
+    assert connection.close_code is None
+    assert connection.take() == ["1", "2"]
+    assert connection._inbox is not None
+    assert connection._inbox[0] == "3"
+    assert connection._protocol.unread is None
+    assert connection.close_code == code
+    if behind == PING_OF_THE_CLIENT:
+        assert client.recv(2) == b"\x8a\x00"
+
+
+@pytest.mark.parametrize("end", ["all was seen", "closed by the server", "closed by the client", "cut"])
+def test_a_flood_is_in_order_while_other_threads_tell_and_close(listener, connect, end):
+    """With more than `max_queue` in each read, and in threads that meet where they seldom do."""
+    count = 3000
+    client, connection = connect("/flood", Noting, max_queue=7, max_queue_size=60, close_timeout=0.1)
+    over = threading.Event()
+
+    def read():
+        while not over.is_set():
+            listener.poll(0.001)
+
+    def consume():
+        while not over.is_set():
+            with contextlib.suppress(IndexError):
+                listener.ready.popleft().consume()
+
+    def tell():
+        while not over.is_set():
+            connection.tell(Told("on_missed", "a group"))
+            if end not in ("all was seen", "closed by the client") and len(seen) > count / 4:
+                connection.close(4000, "enough") if end == "closed by the server" else connection.terminate()
+
+    seen = connection.server.seen
+    interval = sys.getswitchinterval()
+    threads = [threading.Thread(target=target) for target in (read, consume, tell)]
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        with contextlib.suppress(OSError):  # it was cut
+            client.sendall(text(*map(str, range(count))) + (frame(8) if end == "closed by the client" else b""))
+        if end == "all was seen":
+            wait_until(lambda: len(seen) == count, "all to be seen", 30)
+        else:
+            client.setblocking(False)
+            wait_until(lambda: is_over(client), "the end", 30)
+            client.close()
+            wait_until(lambda: connection.server is None, "`on_close`", 30)
+    finally:
+        sys.setswitchinterval(interval)
+        over.set()
+        for thread in threads:
+            thread.join()
+    if end != "all was seen":
+        assert seen.pop() == "closed"
+    assert seen == [str(number) for number in range(len(seen))]
+    assert len(seen) == count or end in ("closed by the server", "cut")
+    assert connection.messages_in >= len(seen)
+    assert connection._protocol.unread is None
+
+
+def is_over(client):
+    with contextlib.suppress(BlockingIOError):
+        return client.recv(2**16) == b""
+    return False
 
 
 def has_arrived(fd):

@@ -43,6 +43,7 @@ HIDDEN = frame(9, frame(2, b"in a ping"), mask=bytes(4))
 ANSWERS = ["", "a", "Grüße", b"b" * 125, "c" * 126, b"d" * 1024, b"e" * 1025, bytearray(b"f"), memoryview(b"g")]
 SEEN_AT_THE_END = ["close_code", "close_reason", "closed_by", "messages_in", "messages_out", "bytes_in", "bytes_out"]
 SEEN_AT_THE_END += ["server", "_inbox", "_batch", "_corked", "_outgoing"]
+SEEN_ON_THE_WAY = ["queued_messages", "messages_in", "bytes_in", "_queued", "_told", "_paused", "_is_crowded", "_busy"]
 
 
 class Foreign(BaseException):
@@ -54,7 +55,7 @@ class Scripted(Server):
 
     def __init__(self, ws, source, pairs, group):
         super().__init__(ws)
-        self.source, self.pairs, self.group, self.told = source, pairs, group, []
+        self.source, self.pairs, self.group, self.told, self.is_calm = source, pairs, group, [], False
 
     def on_open(self):
         self.on_message("open")
@@ -68,6 +69,8 @@ class Scripted(Server):
     def on_message(self, message):
         self.told.append(f"{type(message).__name__} of {len(message)}: {message[:30]!r}")
         roll = self.source.random()
+        if self.is_calm and self.source.random() < 0.9:
+            return
         if roll < 0.5:
             for _ in range(self.source.choice([1, 1, 1, 12])):
                 self.ws.send(self.source.choice(ANSWERS))
@@ -133,6 +136,23 @@ def sent_by_a_client(source, deflate):
     return frames if source.random() < 0.5 else [b"".join(frames)]
 
 
+def more_than_the_limits(source):
+    """What one read brings of it fills the limits: hundreds of small messages, and among them and at the end, what is
+    not ordinary, or nothing of it.
+    """
+    strange = source.choice([0, 0, 0.01, 0.1])
+    frames = []
+    for number in range(source.choice([40, 200, 800])):
+        if source.random() < strange:
+            in_two = [frame(1, b"a", fin=False), frame(0, b"b")]
+            frequent = [[frame(9, b"ping %d" % number)], in_two, [frame(2, bytes(1000))]] * 5
+            frames += source.choice([*frequent, [source.choice(FAULTS)], [frame(8, b"\x03\xe8bye")]])
+        frames.append(frame(source.choice([1, 2]), source.choice(PAYLOADS[:5]) + b"%d" % number))
+    if source.random() < 0.5:
+        frames += [source.choice([frame(8, b"\x03\xe8bye"), *FAULTS]), frame(1, b"behind the end")]
+    return [b"".join(frames)]
+
+
 class Pair:
     """A client's socket with what it is to send, and the connection at its other end."""
 
@@ -145,7 +165,7 @@ class Pair:
         if source.random() < 0.2:
             deflates = [MessageDeflate(PerMessageDeflate(False, False, 12, 12), 64) for _ in range(2)]
         self.following, self.unsent, self.received = sent_by_a_client(source, deflates[0]), b"", b""
-        limits = {"max_queue": source.choice([1, 3, 32]), "max_queue_size": source.choice([300, 2**20])}
+        limits = {"max_queue": source.choice([1, 3, 8, 32]), "max_queue_size": source.choice([40, 300, 2**20])}
         limits |= {"write_limit": source.choice([500, 2**20]), "slow_member": source.choice([None, 1, 10**5])}
         limits["skip_slow_members"] = source.random() < 0.5
         self.ws = WebSocket({}, "/", options=replace(OPTIONS, **limits))
@@ -169,6 +189,11 @@ class Pair:
         with contextlib.suppress(OSError):
             self.received += self.client.recv(size)
 
+    def seen_on_the_way(self):
+        unread = self.ws.connection._protocol.unread
+        left = None if unread is None else len(unread[0]) - unread[1]
+        return [left, *(getattr(self.ws.connection, name) for name in SEEN_ON_THE_WAY)]
+
     def seen(self):
         end = [getattr(self.ws.connection, name) for name in SEEN_AT_THE_END]
         return [self.server.told, len(self.received), hashlib.md5(self.received).hexdigest(), *end]
@@ -176,10 +201,11 @@ class Pair:
 
 def run(seed):
     """What was seen of a scenario: what `consume` returned or raised, what waited for servers, and what was seen of
-    each connection. In every fourth, clients send only what is ordinary, and more than their servers get the turns for.
+    each connection. In every fourth, clients send only what is ordinary, and more than their servers get the turns for;
+    in every other fourth, what one read brings fills the limits, and others close and tell while it waits.
     """
     source = random.Random(seed)
-    is_overloaded = seed % 4 == 3
+    is_overloaded, is_filled = seed % 4 == 3, seed % 4 == 1
     listener = Listener(new_waiter=lambda: None)
     pairs, seen = [], []
     group = Everybody(pairs)
@@ -188,6 +214,8 @@ def run(seed):
         listener.add(pair.ws, pair.server)
         if is_overloaded:
             pair.following = [frame(2, pair.server.source.choice(PAYLOADS)) for _ in range(100)]
+        elif is_filled:
+            pair.following, pair.server.is_calm = more_than_the_limits(pair.server.source), True
 
     in_steps = source.random() < 0.3
 
@@ -205,6 +233,8 @@ def run(seed):
     sizes = source.choice([[1, 2, 7], [50, 1000], [10, 10**6]])
     if is_overloaded:
         sizes = [10**6]
+    elif is_filled:
+        sizes = source.choice([[10**6], [100, 1000], [9, 500, 10**6]])
     for _ in range(source.choice([50, 300])):
         pair = source.choice(pairs)
         roll = source.random()
@@ -214,10 +244,19 @@ def run(seed):
             pair.receive(source.choice([100, 10**5]))
         elif roll < 0.7:
             listener.poll(0)
-            seen.append([pair.ws.connection.queued_messages for pair in pairs])
+            seen.append([pair.seen_on_the_way() for pair in pairs])
         elif roll < 0.9:
             if not is_overloaded or source.random() < 0.2:
                 consume()
+                seen.append([pair.seen_on_the_way() for pair in pairs])
+        elif roll < 0.995 and is_filled:
+            another = source.random()
+            if another < 0.1:
+                pair.ws.close(4002, "from another")
+            elif another < 0.13:
+                pair.ws.terminate()
+            elif another < 0.5:
+                pair.ws.connection.tell(Told("on_notify", "a group", size=source.choice([0, 9])))
         elif roll < 0.995:
             group.send(source)
         else:

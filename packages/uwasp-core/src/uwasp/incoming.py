@@ -197,6 +197,11 @@ class Incoming(Outgoing):
         self._ended()
         return None
 
+    def _hear_again(self) -> None:
+        """The rest of `take`, for the C, when all that was left unread has been looked at: the socket may have more."""
+        with self._lock:
+            self._read_on_locked()
+
     @property
     def slice_is_over(self) -> bool:
         """Whether others should have their turn; to be asked between two events, then `put_back` what is left."""

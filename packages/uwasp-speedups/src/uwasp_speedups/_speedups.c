@@ -47,10 +47,10 @@
 /* The attributes that are used here, and where they are in an object of their class. */
 
 #define CONNECTION_SLOTS(SLOT)                                                                                         \
-    SLOT(_batch) SLOT(_busy) SLOT(_corked) SLOT(_heard) SLOT(_inbox) SLOT(_is_fast) SLOT(_listener) SLOT(_lock)        \
-    SLOT(_may_cork) SLOT(_opened_at) SLOT(_options) SLOT(_outgoing) SLOT(_paused) SLOT(_protocol) SLOT(_queued)        \
-    SLOT(_slice_ends) SLOT(_told) SLOT(bytes_in) SLOT(bytes_out) SLOT(conversation) SLOT(corked_since) SLOT(fd)        \
-    SLOT(messages_in) SLOT(messages_out) SLOT(server)
+    SLOT(_batch) SLOT(_busy) SLOT(_corked) SLOT(_heard) SLOT(_inbox) SLOT(_is_crowded) SLOT(_is_fast) SLOT(_listener)  \
+    SLOT(_lock) SLOT(_may_cork) SLOT(_opened_at) SLOT(_options) SLOT(_outgoing) SLOT(_paused) SLOT(_protocol)          \
+    SLOT(_queued) SLOT(_slice_ends) SLOT(_told) SLOT(bytes_in) SLOT(bytes_out) SLOT(conversation) SLOT(corked_since)   \
+    SLOT(fd) SLOT(messages_in) SLOT(messages_out) SLOT(server)
 #define PROTOCOL_SLOTS(SLOT)                                                                                           \
     SLOT(_buffer) SLOT(_frame) SLOT(_message) SLOT(accepts) SLOT(arriving) SLOT(deflate) SLOT(max_message_size)        \
     SLOT(max_messages) SLOT(state) SLOT(unread)
@@ -83,8 +83,8 @@ static int read_buffer_is_used;
 static PyObject *zero, *over; /* uwasp.incoming.SLICE_IS_OVER */
 
 static PyObject *name_append, *name_broken, *name_connections, *name_consume_end, *name_cork, *name_corked, *name_cut,
-    *name_failed, *name_flush_corked, *name_max_queue_size, *name_now, *name_on_message, *name_put_back, *name_read_on,
-    *name_ready, *name_send_shared, *name_take_back, *name_tell, *name_watch_outgoing;
+    *name_failed, *name_flush_corked, *name_hear_again, *name_max_queue_size, *name_now, *name_on_message,
+    *name_put_back, *name_read_on, *name_ready, *name_send_shared, *name_take_back, *name_tell, *name_watch_outgoing;
 
 static void set(PyObject **slot, PyObject *value) { /* takes the reference */
     PyObject *old = *slot;
@@ -443,11 +443,38 @@ static PyObject *read_on(PyObject *self, PyObject *protocol, Arriving *arriving,
     return result;
 }
 
+/* Whether a frame may begin with what is looked at next, of a client that sends ordinary ones. */
+static int is_between_frames(PyObject *protocol) {
+    return P(state) == open_state && P(deflate) == Py_None && PyBytes_CheckExact(P(_buffer)) &&
+           PyBytes_GET_SIZE(P(_buffer)) == 0 && P(_frame) == Py_None && P(_message) == Py_None;
+}
+
 /* Whether nothing but ordinary frames was read so far, or an ordinary message is arriving. */
 static int is_ordinary(PyObject *protocol) {
-    return P(state) == open_state && P(unread) == Py_None && P(deflate) == Py_None && P(_frame) == Py_None &&
-           P(_message) == Py_None && PyBytes_CheckExact(P(_buffer)) && PyBytes_GET_SIZE(P(_buffer)) == 0 &&
-           !read_buffer_is_used;
+    return P(unread) == Py_None && is_between_frames(protocol) && !read_buffer_is_used;
+}
+
+/* `rest` was read behind `messages`. Where these are as many as there is room for, it is left unread; else something
+   begins it that the Python is to look at. */
+static PyObject *leave_rest(PyObject *self, PyObject *protocol, PyObject *messages, PyObject *rest, Py_ssize_t most,
+                            Py_ssize_t total, Py_ssize_t begun) {
+    PyObject *arguments[5] = {self, messages, rest}, *unread = NULL, *result = NULL;
+    if (PyList_GET_SIZE(messages) == most) {
+        unread = Py_BuildValue("(On)", rest, (Py_ssize_t)0); /* may collect garbage, and so run anything */
+        if (unread == NULL) return NULL;
+        if (room(self, protocol) >= most && is_ordinary(protocol) && lock_is_free(self)) {
+            set(&P(unread), unread);
+            return deliver(self, messages, total, begun) ? NULL : Py_NewRef(Py_None);
+        }
+        Py_DECREF(unread);
+    }
+    arguments[3] = PyLong_FromSsize_t(total);
+    arguments[4] = PyLong_FromSsize_t(begun);
+    if (arguments[3] != NULL && arguments[4] != NULL)
+        result = PyObject_VectorcallMethod(name_read_on, arguments, 5, NULL);
+    Py_XDECREF(arguments[3]);
+    Py_XDECREF(arguments[4]);
+    return result;
 }
 
 static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names) {
@@ -526,14 +553,10 @@ static PyObject *receive(PyObject *self, PyObject *const *args, Py_ssize_t count
         if (PyList_GET_SIZE(messages) == 0 ? add(&C(bytes_in), total) : deliver(self, messages, total, begun)) result = NULL;
         else result = Py_NewRef(Py_None);
     } else {
-        PyObject *arguments[5] = {self, messages, PyBytes_FromStringAndSize(read_buffer + position, size - position),
-                                  PyLong_FromSsize_t(total), PyLong_FromSsize_t(begun)};
+        PyObject *rest = PyBytes_FromStringAndSize(read_buffer + position, size - position);
         read_buffer_is_used = 0;
-        if (arguments[2] != NULL && arguments[3] != NULL && arguments[4] != NULL)
-            result = PyObject_VectorcallMethod(name_read_on, arguments, 5, NULL);
-        Py_XDECREF(arguments[2]);
-        Py_XDECREF(arguments[3]);
-        Py_XDECREF(arguments[4]);
+        if (rest != NULL) result = leave_rest(self, protocol, messages, rest, most, total, begun);
+        Py_XDECREF(rest);
     }
     Py_DECREF(messages);
     return result;
@@ -881,12 +904,57 @@ static int put_back(PyObject *self, PyObject *messages, Py_ssize_t seen) {
     return failed;
 }
 
+/* Whether nothing but messages waits in the inbox, and others, that were left unread, may come there instead. */
+static int may_read_on(PyObject *self, PyObject *protocol) {
+    return PyTuple_CheckExact(P(unread)) && is_between_frames(protocol) && C(_is_crowded) == Py_False &&
+           C(_busy) == Py_True && C(_told) == zero && PyList_CheckExact(C(_inbox)) &&
+           PyList_GET_SIZE(C(_inbox)) > 0 && lock_is_free(self);
+}
+
+/* Incoming.take where the inbox was filled by what was read. NULL without an exception: nothing has happened, because the
+   Python is to look at what was left unread. */
+static PyObject *take_and_read_on(PyObject *self, PyObject *protocol) {
+    PyObject *unread = Py_NewRef(P(unread)), *data = PyTuple_GET_ITEM(unread, 0), *found = PyList_New(0);
+    PyObject *left = NULL, *queued = NULL, *messages = NULL;
+    const Py_ssize_t largest = PyLong_AsSsize_t(P(max_message_size)), most = PyLong_AsSsize_t(P(max_messages));
+    Py_ssize_t position = PyLong_AsSsize_t(PyTuple_GET_ITEM(unread, 1)), end = PyBytes_GET_SIZE(data), count, size = 0;
+    if (found == NULL || PyErr_Occurred()) goto done;
+    if (take((const unsigned char *)PyBytes_AS_STRING(data), &position, end, largest, most, found, P(accepts))) {
+        PyErr_Clear(); /* to fail again */
+        goto done;
+    }
+    count = PyList_GET_SIZE(found);
+    if (count == 0 || (position < end && count < most)) goto done;
+    for (Py_ssize_t i = 0; i < count; i++) size += PyObject_Size(PyList_GET_ITEM(found, i));
+    left = position < end ? Py_BuildValue("(On)", data, position) : Py_NewRef(Py_None);
+    queued = left ? PyLong_FromSsize_t(size) : NULL;
+    /* Again: to make these may have collected garbage, and so run anything. */
+    if (queued == NULL || P(unread) != unread || !may_read_on(self, protocol) || add(&C(messages_in), count)) goto done;
+    messages = C(_inbox); /* the reference is ours now */
+    C(_inbox) = Py_NewRef(found);
+    SET(C(_queued), queued);
+    SET(P(unread), left);
+    SET(C(_batch), messages);
+    if (left == Py_None && C(_paused) != Py_False && discard(PyObject_CallMethodNoArgs(self, name_hear_again)))
+        Py_CLEAR(messages);
+done:
+    Py_DECREF(unread);
+    Py_XDECREF(found);
+    Py_XDECREF(left);
+    Py_XDECREF(queued);
+    return messages;
+}
+
 /* Incoming.take, in the ordinary case here; NULL for an exception, None for the end, an empty list for nothing. */
 static PyObject *take_batch(PyObject *self) {
-    PyObject *messages = C(_inbox), *protocol = C(_protocol);
-    if (protocol == NULL || Py_TYPE(protocol) != protocol_type || P(unread) != Py_None || C(_paused) != Py_False ||
-        !lock_is_free(self))
-        return in_python(slow_take, self, NULL, 0, NULL);
+    PyObject *messages, *protocol = C(_protocol);
+    if (protocol == NULL || Py_TYPE(protocol) != protocol_type) return in_python(slow_take, self, NULL, 0, NULL);
+    if (P(unread) != Py_None) {
+        messages = may_read_on(self, protocol) ? take_and_read_on(self, protocol) : NULL;
+        return messages != NULL || PyErr_Occurred() ? messages : in_python(slow_take, self, NULL, 0, NULL);
+    }
+    if (C(_paused) != Py_False || !lock_is_free(self)) return in_python(slow_take, self, NULL, 0, NULL);
+    messages = C(_inbox);
     if (messages != Py_None && PyList_CheckExact(messages) && PyList_GET_SIZE(messages) > 0) {
         C(_inbox) = Py_NewRef(Py_None); /* the reference is ours now */
         SET(C(_queued), zero);
@@ -1070,6 +1138,7 @@ PyMODINIT_FUNC PyInit__speedups(void) {
         {&name_cut, "_cut"},
         {&name_failed, "_failed"},
         {&name_flush_corked, "flush_corked"},
+        {&name_hear_again, "_hear_again"},
         {&name_max_queue_size, "max_queue_size"},
         {&name_now, "now"},
         {&name_on_message, "on_message"},
