@@ -906,7 +906,8 @@ static int put_back(PyObject *self, PyObject *messages, Py_ssize_t seen) {
 
 /* Whether nothing but messages waits in the inbox, and others, that were left unread, may come there instead. */
 static int may_read_on(PyObject *self, PyObject *protocol) {
-    return PyTuple_CheckExact(P(unread)) && is_between_frames(protocol) && C(_is_crowded) == Py_False &&
+    return PyTuple_CheckExact(P(unread)) && PyBytes_CheckExact(PyTuple_GET_ITEM(P(unread), 0)) &&
+           is_between_frames(protocol) && C(_is_crowded) == Py_False &&
            C(_busy) == Py_True && C(_told) == zero && PyList_CheckExact(C(_inbox)) &&
            PyList_GET_SIZE(C(_inbox)) > 0 && lock_is_free(self);
 }
