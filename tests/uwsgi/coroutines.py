@@ -121,11 +121,11 @@ class Obedient(Server):
             answer += [type(error).__name__ for error in errors.exceptions]
         await self.ws.send(" ".join(answer))
 
-    async def do_send_in_tasks(self, words: str) -> None:
+    async def do_send_in_tasks(self, blocks: str) -> None:
         """Of which the first waits for nothing, and the others for room: the last one is cancelled meanwhile."""
         await asyncio.create_task(Group("tasks").add(self.ws))
-        await asyncio.create_task(self.ws.send(words))
-        self.ws.send(BLOCK * 64)
+        await asyncio.create_task(self.ws.send("hello"))
+        await self.do_flood(blocks)
         waits, is_cancelled = (asyncio.create_task(self.ws.send_json(number)) for number in range(2))
         await asyncio.sleep(0.01)
         is_cancelled.cancel()

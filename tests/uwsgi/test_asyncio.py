@@ -208,10 +208,10 @@ def test_a_send_that_nobody_awaits_loses_nothing_and_one_that_is_awaited_waits(s
 def test_what_a_send_returns_may_be_made_a_task(serve):
     uwsgi = serve(application=COROUTINES, middleware={"write_limit": 2**18})
     with RawClient(uwsgi.port, "/obey?ada") as client:
-        client.send(frame(1, b"send_in_tasks hello"))
+        client.send(frame(1, b"send_in_tasks %d" % BLOCKS))
         wait_until(lambda: "waiting" in ask(uwsgi.port, "found"), "a task to wait for room")
         assert ask(uwsgi.port, "found")["waiting"]
-        received = [client.recv().data for _ in range(5)]
+        received = [client.recv().data for _ in range(4 + BLOCKS)]
     assert [data for data in received if len(data) < 100] == [b"hello", b"0", b"1", b"None True"]
 
 
