@@ -1772,6 +1772,13 @@ GROUPS = [
         (FANOUT + "test_who_comes_while_another_delivers_does_not_wait",),
     ),
     Fault(
+        "what is left to the listeners when all has just been delivered waits for a turn from nobody",
+        "the listener goes on, a slice at a time",
+        "        for listener in listeners:\n            self._call(listener)\n",
+        "        for listener in listeners if fan_out._queue else ():\n            self._call(listener)\n",
+        (FANOUT + "test_what_one_leaves_to_the_listeners_while_another_delivers_it_holds_up_nothing",),
+    ),
+    Fault(
         "a member is sent to past what waits for it, in C",
         "what one process sends to one group in the order in which it was sent",
         "P(state) != open_state || C(_outgoing) != Py_None ||\n",
