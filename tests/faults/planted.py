@@ -1772,6 +1772,20 @@ GROUPS = [
         (FANOUT + "test_who_comes_while_another_delivers_does_not_wait",),
     ),
     Fault(
+        "who is added again just as it is removed stays for ever",
+        "A connection leaves by itself when it ends",
+        "                self.transport.unsubscribe(name)\n",
+        "                self.transport.unsubscribe(name)\n        connection.exit(here)\n",
+        (MEMBERSHIP + "test_who_is_added_just_as_it_is_removed_leaves_at_its_end_all_the_same",),
+    ),
+    Fault(
+        "a password among the options of a bus is shown",
+        "No message shows a password.",
+        '    url = re.sub("(password=)[^&]*", r"\\1...", url)  # an option of its transport\n',
+        "",
+        (MEMBERSHIP + "test_no_password_of_a_bus_is_shown",),
+    ),
+    Fault(
         "what is left to the listeners when all has just been delivered waits for a turn from nobody",
         "the listener goes on, a slice at a time",
         "        for listener in listeners:\n            self._call(listener)\n",

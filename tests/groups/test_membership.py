@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 import uuid
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from processes import wait_until
+from races import LockWithARace
 from uwasp import ConfigurationError, Group, Listener, Server, WebSocket, envelope, stats
 from uwasp.bus import Bus, set_default
 from uwasp.connection import Connection
@@ -682,6 +684,25 @@ def test_who_joins_does_not_wait_until_all_others_have_been_looked_at(world, mon
     assert looked == []
 
 
+@pytest.mark.parametrize("turn", [1, 2])
+def test_who_is_added_just_as_it_is_removed_leaves_at_its_end_all_the_same(world, monkeypatch, turn):
+    alice, bob = world.member(), world.member()
+    group = world.group()
+    group.add(alice.ws)
+    group.add(bob.ws)
+    lock = LockWithARace()
+    for _ in range(turn):
+        lock.then = partial(setattr, lock, "then", lock.then) if lock.then else partial(group.add, alice.ws)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.bus.membership, "_lock", lock)
+        group.remove(alice.ws)
+    assert not lock.then
+    alice.client.close()
+    world.until(lambda: alice.ws.connection not in world.listener.connections())
+    assert group.local == [bob.ws]
+    assert [member.key for member in group.members()] == [bob.ws.member_id]
+
+
 def test_who_sends_many_in_a_row_is_not_held_for_a_slice_each_time(world, monkeypatch):
     """With slices of no time at all: the first message goes to one member, then all is left to the listener."""
     monkeypatch.setattr("uwasp.fanout.SLICE", 0)
@@ -894,6 +915,15 @@ def test_a_process_has_one_default_bus(world):
     for another in ("scripted:3", Bus("scripted:2")):
         with pytest.raises(ConfigurationError, match="give both the same"):
             set_default(another, lambda: None)
+
+
+def test_no_password_of_a_bus_is_shown(world):
+    assert repr(Bus("scripted://me:secret@host/0")) == "<Bus scripted://me:...@host/0>"
+    url = "scripted://me:secret@host/0?key_password=secret&prefix=mine"
+    assert repr(Bus(url)) == "<Bus scripted://me:...@host/0?key_password=...&prefix=mine>"
+    set_default("scripted:2", lambda: None)
+    with pytest.raises(ConfigurationError, match=r"'scripted://me:\.\.\.@host/0\?key_password=\.\.\.&prefix=mine'"):
+        set_default(url, lambda: None)
 
 
 def test_a_bus_that_is_closed_tells_others_what_it_has_not_yet_and_carries_all_for_a_second(world, monkeypatch):

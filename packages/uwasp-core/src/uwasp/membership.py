@@ -250,13 +250,17 @@ class Membership:
             here = self._groups.get(name)
             if here is None or connection not in here.members:
                 return
+        connection.exit(here)  # before: whoever adds it again from now on has it enter again
+        with self._lock:
+            here = self._groups.get(name)
+            if here is None or connection not in here.members:
+                return
             del here.members[connection]
             here.snapshots.clear()
             self._change_locked(here, connection, None)
             if not here.members:
                 del self._groups[name]
                 self.transport.unsubscribe(name)
-        connection.exit(here)
 
     def send(self, name: str, message: Any, excluded: list[tuple[bytes, int]]) -> None:
         """See `uwasp.Group.send`; those who are excluded are given as a process and a number there."""
