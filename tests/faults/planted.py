@@ -1786,6 +1786,13 @@ GROUPS = [
         (MEMBERSHIP + "test_no_password_of_a_bus_is_shown",),
     ),
     Fault(
+        "a group that is left before Redis is there is heard for ever",
+        "worker hears only the groups in which it has members",
+        "            if channel in self._wanted:\n                session.subscribe(channel, heard)\n",
+        "            if True:\n                session.subscribe(channel, heard)\n",
+        ("tests/bus/test_redis_trouble.py::test_a_channel_that_is_left_before_there_is_a_connection_is_not_heard",),
+    ),
+    Fault(
         "what is left to the listeners when all has just been delivered waits for a turn from nobody",
         "the listener goes on, a slice at a time",
         "        for listener in listeners:\n            self._call(listener)\n",
