@@ -1793,6 +1793,27 @@ GROUPS = [
         ("tests/bus/test_redis_trouble.py::test_a_channel_that_is_left_before_there_is_a_connection_is_not_heard",),
     ),
     Fault(
+        "whoever misses something asks all others each time, and misses their answers",
+        "presence is true again, all by itself",
+        "            if now < due:\n",
+        "            if False:\n",
+        (MEMBERSHIP + "test_who_misses_something_again_and_again_asks_for_presence_once_more_and_not_all_at_once",),
+    ),
+    Fault(
+        "who has nobody in many groups answers for each",
+        "presence is true again, all by itself",
+        "                if members or question:\n",
+        "                if True:\n",
+        (MEMBERSHIP + "test_the_groups_in_which_nobody_is_here_are_one_answer_to_who_asks_for_many",),
+    ),
+    Fault(
+        "who says to have nobody is believed to have those that it had",
+        "presence is true again, all by itself",
+        "                    here.presence.keep(sender, ())\n",
+        "",
+        (MEMBERSHIP + "test_who_answers_that_nobody_is_there_has_nobody_and_says_where_it_is",),
+    ),
+    Fault(
         "what is left to the listeners when all has just been delivered waits for a turn from nobody",
         "the listener goes on, a slice at a time",
         "        for listener in listeners:\n            self._call(listener)\n",

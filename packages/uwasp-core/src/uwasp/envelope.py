@@ -40,6 +40,7 @@ __all__ = [
     "load_members",
     "load_names",
     "load_numbers",
+    "load_places",
     "without_exclusions",
 ]
 
@@ -69,6 +70,7 @@ class Kind(IntEnum):
     PRESENCE = 5  # who joined and who left; the body is JSON
     ASK = 6  # who do you have? The body is JSON: a number for the question, and the groups it is about
     STATE = 7  # the answer; the body is JSON
+    NOBODY = 8  # an answer about several groups, in which there is nobody; the body is JSON
 
 
 class Malformed(ValueError):
@@ -268,6 +270,19 @@ def load_names(listed: Any) -> list[str]:
     if any(len(one.encode()) > MAX_NAME for one in listed):
         raise Malformed("the name of a group is too long")
     return listed
+
+
+def load_places(listed: Any) -> list[tuple[str, int, int]]:
+    """Names of groups, as they stand in a body, each with an epoch and a sequence.
+
+    Raises:
+        Malformed: they do not.
+    """
+    if not isinstance(listed, list) or not all(isinstance(one, list) and len(one) >= 3 for one in listed):
+        raise Malformed("its groups are not a list of name, epoch and sequence")
+    names = load_names([one[0] for one in listed])
+    numbers = load_numbers([number for one in listed for number in one[1:3]])
+    return list(zip(names, numbers[::2], numbers[1::2], strict=True))
 
 
 def load_numbers(listed: Any) -> list[int]:
