@@ -1814,6 +1814,13 @@ GROUPS = [
         (MEMBERSHIP + "test_who_answers_that_nobody_is_there_has_nobody_and_says_where_it_is",),
     ),
     Fault(
+        "of two tabs the one that is heard of last has the info",
+        "the info of the one that was added last",
+        "        if last is not None and state.since < person[last].since:  # it was heard of late\n",
+        "        if False:\n",
+        (PRESENCE + "test_of_several_connections_the_info_is_that_of_the_one_added_last_in_whichever_order_they_are_heard_of",),
+    ),
+    Fault(
         "what is left to the listeners when all has just been delivered waits for a turn from nobody",
         "the listener goes on, a slice at a time",
         "        for listener in listeners:\n            self._call(listener)\n",

@@ -230,15 +230,17 @@ class MemberState(NamedTuple):
         number: the connection's, in its process.
         key: names whom it belongs to; `None` if it stands for itself.
         info: what it was added with, as JSON.
+        since: when it was added with that, in microseconds of Unix time, by its process's clock; 0 if that is not said.
     """
 
     number: int
     key: str | None
     info: str
+    since: int = 0
 
 
 def load_members(listed: Any) -> list[MemberState]:
-    """Members, as they stand in a body: a list of number, key, info each.
+    """Members, as they stand in a body: a list of number, key, info and since each.
 
     Raises:
         Malformed: they do not.
@@ -249,13 +251,15 @@ def load_members(listed: Any) -> list[MemberState]:
     for one in listed:
         if not isinstance(one, list) or len(one) < 3:
             raise Malformed("a member is not a list of number, key and info")
-        number, key, info = one[:3]
+        number, key, info, since = [*one, 0][:4]
+        if type(since) is not int:
+            raise Malformed("the time since when a member is there is none")
         if type(number) is not int or not (key is None or (isinstance(key, str) and len(key) <= MAX_KEY)):
             raise Malformed("a member's number or key is none")
         if not isinstance(info, str) or len(info) > MAX_INFO:
             raise Malformed("a member's info is no JSON, or too long")
         load_given(info)
-        members.append(MemberState(number, key, info))
+        members.append(MemberState(number, key, info, since))
     return members
 
 

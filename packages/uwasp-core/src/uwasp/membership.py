@@ -57,7 +57,7 @@ PART = 200
 # How many changes servers are told of at once, and how many members of a process that is gone are taken out: it takes
 # a slice, in which nobody else has the lock.
 MOST_AT_ONCE = 500
-# How often others are asked whom they have in all groups, at most, in seconds: answers that are lost make one ask again.
+# How often others are asked whom they have in all groups, at most, in seconds: who loses an answer asks again.
 ASKED_PERIOD = 2.0
 # For so many groups it is remembered how much was sent to them.
 MOST_SEQUENCES = 2**14
@@ -217,6 +217,7 @@ class Membership:
     def add(self, name: str, ws: WebSocket, info: str, key: str | None) -> None:
         """See `uwasp.Group.add`."""
         connection = ws.connection
+        state = MemberState(connection.number, key, info, time.time_ns() // 1000)
         with self._lock:
             here = self._groups.get(name)
             is_first = here is None
@@ -229,7 +230,7 @@ class Membership:
             if connection not in here.members:
                 here.members[connection] = ws
                 here.snapshots.clear()
-            self._change_locked(here, connection, MemberState(connection.number, key, info))
+            self._change_locked(here, connection, state)
             if is_first:
                 self.transport.subscribe(name, partial(self._heard, here))
         if not connection.enter(here):
