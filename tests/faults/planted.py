@@ -1818,7 +1818,10 @@ GROUPS = [
         "the info of the one that was added last",
         "        if last is not None and state.since < person[last].since:  # it was heard of late\n",
         "        if False:\n",
-        (PRESENCE + "test_of_several_connections_the_info_is_that_of_the_one_added_last_in_whichever_order_they_are_heard_of",),
+        (
+            PRESENCE
+            + "test_of_several_connections_the_info_is_that_of_the_one_added_last_in_whichever_order_they_are_heard_of",
+        ),
     ),
     Fault(
         "what is left to the listeners when all has just been delivered waits for a turn from nobody",
@@ -1981,8 +1984,8 @@ GROUPS = [
     Fault(
         "who was deaf does not ask who is there",
         "**Presence is true**: it is repaired by what is seen",
-        "                self.transport.tell_all(asking)\n",
-        "                pass\n",
+        "            self._ask_all()\n",
+        "            pass\n",
         (MEMBERSHIP + "test_a_transport_that_was_deaf_is_told_of_to_all_groups_and_presence_is_asked_for",),
     ),
     Fault(
@@ -2577,7 +2580,7 @@ REDIS = [
     Fault(
         "who is there is not asked again after a time of being deaf",
         "presence is true again, all by itself",
-        "            self.transport.tell_all(asking)\n",
+        "            self._ask_all()\n",
         "            pass\n",
         (OVER_REDIS + "test_no_connection_is_lost_nobody_waits_and_all_is_right_again_after[SIGSTOP-threads]",),
     ),
