@@ -8,14 +8,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from processes import wait_until
 from processes_on_bus import Peer, Peers, talk
 from redis_servers import RedisServer
+from uwasp_redis import RedisTransport
 
 # In seconds. Redis does nothing for so long in these tests, which is longer than a lease.
 PAUSE = 16.0
@@ -57,6 +60,20 @@ def test_a_redis_that_is_absent_at_first_holds_up_nothing_and_is_found(
     for peer in (a, b):
         assert said_once(peer, WORKS_AGAIN)
         assert said_once(peer, OUT_OF_ORDER)
+
+
+def test_a_channel_that_is_left_before_there_is_a_connection_is_not_heard(redis: RedisServer) -> None:
+    heard: list[str] = []
+    transport = RedisTransport(redis.url, b"by itself", Mock())
+    for channel in ("left", "kept"):
+        transport.subscribe(channel, partial(heard.append, channel))
+    transport.unsubscribe("left")
+    transport.open()
+    try:
+        wait_until(lambda: sorted(heard) == ["kept", "left"], "all that were to be heard", 10)
+        assert redis.command("PUBSUB", "CHANNELS", "uwasp:g:*").split() == ["uwasp:g:kept"]
+    finally:
+        transport.close(1)
 
 
 def test_attempts_at_a_connection_become_seldom_and_are_not_all_at_the_same_moments(

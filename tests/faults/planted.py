@@ -1772,6 +1772,65 @@ GROUPS = [
         (FANOUT + "test_who_comes_while_another_delivers_does_not_wait",),
     ),
     Fault(
+        "who is added again just as it is removed stays for ever",
+        "A connection leaves by itself when it ends",
+        "                self.transport.unsubscribe(name)\n",
+        "                self.transport.unsubscribe(name)\n        connection.exit(here)\n",
+        (MEMBERSHIP + "test_who_is_added_just_as_it_is_removed_leaves_at_its_end_all_the_same",),
+    ),
+    Fault(
+        "a password among the options of a bus is shown",
+        "No message shows a password.",
+        '    url = re.sub("(password=)[^&]*", r"\\1...", url)  # an option of its transport\n',
+        "",
+        (MEMBERSHIP + "test_no_password_of_a_bus_is_shown",),
+    ),
+    Fault(
+        "a group that is left before Redis is there is heard for ever",
+        "worker hears only the groups in which it has members",
+        "            if channel in self._wanted:\n                session.subscribe(channel, heard)\n",
+        "            if True:\n                session.subscribe(channel, heard)\n",
+        ("tests/bus/test_redis_trouble.py::test_a_channel_that_is_left_before_there_is_a_connection_is_not_heard",),
+    ),
+    Fault(
+        "whoever misses something asks all others each time, and misses their answers",
+        "presence is true again, all by itself",
+        "            if now < due:\n",
+        "            if False:\n",
+        (MEMBERSHIP + "test_who_misses_something_again_and_again_asks_for_presence_once_more_and_not_all_at_once",),
+    ),
+    Fault(
+        "who has nobody in many groups answers for each",
+        "presence is true again, all by itself",
+        "                if members or question:\n",
+        "                if True:\n",
+        (MEMBERSHIP + "test_the_groups_in_which_nobody_is_here_are_one_answer_to_who_asks_for_many",),
+    ),
+    Fault(
+        "who says to have nobody is believed to have those that it had",
+        "presence is true again, all by itself",
+        "                    here.presence.keep(sender, ())\n",
+        "",
+        (MEMBERSHIP + "test_who_answers_that_nobody_is_there_has_nobody_and_says_where_it_is",),
+    ),
+    Fault(
+        "of two tabs the one that is heard of last has the info",
+        "the info of the one that was added last",
+        "        if last is not None and state.since < person[last].since:  # it was heard of late\n",
+        "        if False:\n",
+        (
+            PRESENCE
+            + "test_of_several_connections_the_info_is_that_of_the_one_added_last_in_whichever_order_they_are_heard_of",
+        ),
+    ),
+    Fault(
+        "what is left to the listeners when all has just been delivered waits for a turn from nobody",
+        "the listener goes on, a slice at a time",
+        "        for listener in listeners:\n            self._call(listener)\n",
+        "        for listener in listeners if fan_out._queue else ():\n            self._call(listener)\n",
+        (FANOUT + "test_what_one_leaves_to_the_listeners_while_another_delivers_it_holds_up_nothing",),
+    ),
+    Fault(
         "a member is sent to past what waits for it, in C",
         "what one process sends to one group in the order in which it was sent",
         "P(state) != open_state || C(_outgoing) != Py_None ||\n",
@@ -1925,8 +1984,8 @@ GROUPS = [
     Fault(
         "who was deaf does not ask who is there",
         "**Presence is true**: it is repaired by what is seen",
-        "                self.transport.tell_all(asking)\n",
-        "                pass\n",
+        "            self._ask_all()\n",
+        "            pass\n",
         (MEMBERSHIP + "test_a_transport_that_was_deaf_is_told_of_to_all_groups_and_presence_is_asked_for",),
     ),
     Fault(
@@ -2521,7 +2580,7 @@ REDIS = [
     Fault(
         "who is there is not asked again after a time of being deaf",
         "presence is true again, all by itself",
-        "            self.transport.tell_all(asking)\n",
+        "            self._ask_all()\n",
         "            pass\n",
         (OVER_REDIS + "test_no_connection_is_lost_nobody_waits_and_all_is_right_again_after[SIGSTOP-threads]",),
     ),

@@ -23,7 +23,7 @@ encode, hello, publish_locked = Envelope.encode, local_link.hello, Membership._p
 
 def encode_later(self: Envelope) -> bytes:
     """With more in the head, and more in each body of JSON that has names for what is in it."""
-    if self.kind in (Kind.CLOSE, Kind.PRESENCE, Kind.ASK, Kind.STATE):
+    if self.kind in (Kind.CLOSE, Kind.PRESENCE, Kind.ASK, Kind.STATE, Kind.NOBODY):
         said = envelope.load(self.body)
         for members in (said.get("joined", []), said.get("members", [])):
             members[:] = [[*member, {"since": "later"}] for member in members]

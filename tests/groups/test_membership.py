@@ -9,6 +9,7 @@ import logging
 import socket
 import threading
 import uuid
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from processes import wait_until
+from races import LockWithARace
 from uwasp import ConfigurationError, Group, Listener, Server, WebSocket, envelope, stats
 from uwasp.bus import Bus, set_default
 from uwasp.connection import Connection
@@ -279,6 +281,29 @@ def test_a_transport_that_was_deaf_is_told_of_to_all_groups_and_presence_is_aske
     assert (whom, json.loads(question.body)["groups"]) == (b"all", ["room/7", "other"])
 
 
+def test_who_misses_something_again_and_again_asks_for_presence_once_more_and_not_all_at_once(world, monkeypatch):
+    """Else the answers that find no place are asked for once more by each who misses them, without an end."""
+    monkeypatch.setattr("uwasp.membership.PART", 1)
+    monkeypatch.setattr("uwasp.membership.ASKED_PERIOD", 0.1)
+    monkeypatch.setattr("uwasp.membership.GATHERED", 0.3)
+    alice = world.member()
+    world.group().add(alice.ws)
+    world.bus.group("other").add(alice.ws)
+
+    def asked():
+        return [json.loads(question.body)["groups"] for _, question in world.transport.told]
+
+    for _ in range(100):
+        world.bus.membership.missed(None)
+    assert asked() == [["room/7"], ["other"]]
+    world.until(lambda: len(asked()) == 3)
+    assert asked()[2:] == [["room/7"]]
+    world.until(lambda: len(asked()) == 4)
+    for _ in range(20):
+        world.listener.poll(0.02)
+    assert asked()[2:] == [["room/7"], ["other"]]
+
+
 def test_a_bound_that_overflows_is_told_and_what_came_before_it_is_kept(world, monkeypatch):
     """With slices of no time at all, what is not delivered to the first member waits."""
     monkeypatch.setattr("uwasp.fanout.SLICE", 0)
@@ -356,6 +381,28 @@ def test_we_answer_who_is_here_in_parts(world):
     assert [answer["members"] for group, answer in answers if group == "nobody"] == [[]]
 
 
+def test_the_groups_in_which_nobody_is_here_are_one_answer_to_who_asks_for_many(world):
+    world.group().add(world.member().ws, key="alice")
+    world.bus.group("sent to").send("hello")
+    world.arrives(Kind.ASK, b'{"question":0,"groups":["nobody","room/7","sent to"]}', sequence=0)
+    here, nobody = [message for process, message in world.transport.told if process == OTHER]
+    assert (here.kind, here.group, len(json.loads(here.body)["members"])) == (Kind.STATE, "room/7", 1)
+    assert (nobody.kind, json.loads(nobody.body)) == (Kind.NOBODY, {"groups": [["nobody", 0, 0], ["sent to", 1, 1]]})
+
+
+def test_who_answers_that_nobody_is_there_has_nobody_and_says_where_it_is(world):
+    alice = world.member()
+    world.group().add(alice.ws, key="alice")
+    world.arrives(Kind.PRESENCE, b'{"joined":[[1,"bob","null"]],"left":[]}')
+    world.arrives(Kind.PRESENCE, b'{"joined":[[1,"carol","null"]],"left":[]}', sender=THIRD)
+    assert sorted(member.key for member in world.group().members()) == ["alice", "bob", "carol"]
+    world.arrives(Kind.NOBODY, b'{"groups":[["no such",1,1],["room/7",1,1]]}', sequence=0)
+    assert sorted(member.key for member in world.group().members()) == ["alice", "carol"]
+    world.arrives(Kind.NOBODY, b'{"groups":[["room/7",1,8]]}', sender=b"a-fourth", sequence=0)
+    world.says("the tenth", sender=b"a-fourth", sequence=10)
+    world.until(lambda: alice.server.told == [("missed", ("room", "7"))])
+
+
 def test_who_joins_while_an_answer_is_on_its_way_is_told_behind_it_and_who_sends_waits_for_neither(world):
     """Who joined or left behind the first part would be forgotten with the last."""
     for number in range(451):
@@ -431,6 +478,7 @@ def test_a_slow_member_loses_its_connection_and_the_others_nothing(world):
         (Kind.CLOSE, b'{"code":4000,"reason":"' + 130 * b"x" + b'","key":null}'),
         (Kind.PRESENCE, b"[]"),
         (Kind.PRESENCE, b'{"joined":[[1,2,3]],"left":[]}'),
+        (Kind.PRESENCE, b'{"joined":[[1,"key","null","now"]],"left":[]}'),
         (Kind.PRESENCE, b'{"joined":[],"left":["1"]}'),
         (Kind.PRESENCE, b'{"joined":[[1,"key","%s"]],"left":[]}' % (b"[" * 101 + b"]" * 101)),
         (Kind.NOTIFY, b"[" * 101 + b"]" * 101),
@@ -440,6 +488,8 @@ def test_a_slow_member_loses_its_connection_and_the_others_nothing(world):
         (Kind.ASK, b'{"question":null,"groups":[]}'),
         (Kind.STATE, b'{"question":1}'),
         (Kind.STATE, b'{"question":1,"begin":0,"rest":0,"members":{}}'),
+        (Kind.NOBODY, b'{"groups":["room/7"]}'),
+        (Kind.NOBODY, b'{"groups":[["room/7",1,null]]}'),
     ],
 )
 def test_what_is_malformed_is_counted_logged_once_and_harms_nobody(world, caplog, kind, body):
@@ -448,7 +498,7 @@ def test_what_is_malformed_is_counted_logged_once_and_harms_nobody(world, caplog
     before = stats()["groups"].get("", {}).get("malformed", 0)
     with caplog.at_level(logging.WARNING, "uwasp.groups"):
         for _ in range(3):
-            world.arrives(kind, body, sequence=0 if kind in (Kind.ASK, Kind.STATE) else None)
+            world.arrives(kind, body, sequence=0 if kind in (Kind.ASK, Kind.STATE, Kind.NOBODY) else None)
     assert stats()["groups"][""]["malformed"] == before + 3
     assert caplog.text.count("is not understood, and ignored") == 1
     world.says("still here", sequence=99)
@@ -682,6 +732,25 @@ def test_who_joins_does_not_wait_until_all_others_have_been_looked_at(world, mon
     assert looked == []
 
 
+@pytest.mark.parametrize("turn", [1, 2])
+def test_who_is_added_just_as_it_is_removed_leaves_at_its_end_all_the_same(world, monkeypatch, turn):
+    alice, bob = world.member(), world.member()
+    group = world.group()
+    group.add(alice.ws)
+    group.add(bob.ws)
+    lock = LockWithARace()
+    for _ in range(turn):
+        lock.then = partial(setattr, lock, "then", lock.then) if lock.then else partial(group.add, alice.ws)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.bus.membership, "_lock", lock)
+        group.remove(alice.ws)
+    assert not lock.then
+    alice.client.close()
+    world.until(lambda: alice.ws.connection not in world.listener.connections())
+    assert group.local == [bob.ws]
+    assert [member.key for member in group.members()] == [bob.ws.member_id]
+
+
 def test_who_sends_many_in_a_row_is_not_held_for_a_slice_each_time(world, monkeypatch):
     """With slices of no time at all: the first message goes to one member, then all is left to the listener."""
     monkeypatch.setattr("uwasp.fanout.SLICE", 0)
@@ -896,6 +965,15 @@ def test_a_process_has_one_default_bus(world):
             set_default(another, lambda: None)
 
 
+def test_no_password_of_a_bus_is_shown(world):
+    assert repr(Bus("scripted://me:secret@host/0")) == "<Bus scripted://me:...@host/0>"
+    url = "scripted://me:secret@host/0?key_password=secret&prefix=mine"
+    assert repr(Bus(url)) == "<Bus scripted://me:...@host/0?key_password=...&prefix=mine>"
+    set_default("scripted:2", lambda: None)
+    with pytest.raises(ConfigurationError, match=r"'scripted://me:\.\.\.@host/0\?key_password=\.\.\.&prefix=mine'"):
+        set_default(url, lambda: None)
+
+
 def test_a_bus_that_is_closed_tells_others_what_it_has_not_yet_and_carries_all_for_a_second(world, monkeypatch):
     closed = []
     monkeypatch.setattr(Scripted, "close", lambda self, timeout: closed.append((timeout, len(self.published))))
@@ -904,7 +982,7 @@ def test_a_bus_that_is_closed_tells_others_what_it_has_not_yet_and_carries_all_f
     assert transport.published == []
     world.bus.close()
     ((_, message),) = transport.published
-    assert [key for _, key, _ in json.loads(message.body)["joined"]] == ["alice"]
+    assert [member[1] for member in json.loads(message.body)["joined"]] == ["alice"]
     assert closed == [(1.0, 1)]
     with pytest.raises(RuntimeError, match="is closed"):
         world.group().send("too late")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 from uwasp.envelope import MemberState
@@ -33,6 +34,23 @@ def test_two_tabs_with_one_key_are_one_and_leave_as_one() -> None:
     presence.drop(HERE, 1)
     assert presence.changes() == ([], [Member("alice", '"first"', 0)])
     assert not presence.members()
+
+
+def test_of_several_connections_the_info_is_that_of_the_one_added_last_in_whichever_order_they_are_heard_of() -> None:
+    first, second, third = (MemberState(number, "alice", str(number), 1000 + number) for number in (1, 2, 3))
+    told = [(HERE, first), (THERE, second), (HERE, third)]
+    for order in itertools.permutations(told):
+        presence = Presence()
+        for process, state in order:
+            presence.put(process, state)
+        (alice,) = presence.members()
+        assert (alice.info, alice.connections) == (3, 3)
+        presence.drop(HERE, 3)
+        assert [member.info for member in presence.members()] == [2]
+        presence.put(HERE, first._replace(info='"again"', since=2000))
+        assert [member.info for member in presence.members()] == ["again"]
+        presence.drop(HERE, 1)
+        assert [member.info for member in presence.members()] == [2]
 
 
 def test_what_is_told_twice_changes_nothing() -> None:

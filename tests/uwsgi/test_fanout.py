@@ -305,6 +305,28 @@ def test_threads_that_deliver_at_once_deliver_in_the_order_of_put(connect, liste
     assert backlog.queued == 0
 
 
+def test_what_one_leaves_to_the_listeners_while_another_delivers_it_holds_up_nothing(
+    connect, listener, slow_sends, monkeypatch
+):
+    members = connect(20)
+    slow_sends(members)
+    fan_out = FanOut(Backlog())
+    put(fan_out, members, 7)
+    leave = Backlog._go_on_later
+
+    def leave_late(*arguments):
+        monkeypatch.setattr(Backlog, "_go_on_later", leave)
+        fan_out.deliver(time.monotonic() + 10)
+        leave(*arguments)
+
+    monkeypatch.setattr(Backlog, "_go_on_later", leave_late)
+    fan_out.run()
+    assert not fan_out._queue
+    put(fan_out, members, 8)
+    deliver(fan_out, listener)
+    assert [member.connection.messages_out for member in members] == [2] * 20
+
+
 def test_who_comes_while_another_delivers_does_not_wait(connect, listener, slow_sends):
     members = connect(3)
     fan_out = FanOut(Backlog())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -288,8 +289,9 @@ def set_default(bus: Bus | str | None, new_waiter: Callable[[], Waiter | None]) 
             bus = _found.setdefault(DEFAULT_URL, Bus(DEFAULT_URL))
         _default = find_bus(bus)
     elif bus is not None and bus is not _default and bus != _default.url:
+        named = _without_password(bus) if isinstance(bus, str) else bus
         raise ConfigurationError(
-            f"the default bus of this process is {_default!r}, and a second WebSocketMiddleware names {bus!r}: give "
+            f"the default bus of this process is {_default!r}, and a second WebSocketMiddleware names {named!r}: give "
             'both the same, or name another where it is used, Group("room", bus="...")'
         )
     if _default.new_waiter is _waiter_of_the_default:
@@ -298,6 +300,7 @@ def set_default(bus: Bus | str | None, new_waiter: Callable[[], Waiter | None]) 
 
 
 def _without_password(url: str) -> str:
+    url = re.sub("(password=)[^&]*", r"\1...", url)  # an option of its transport
     head, at, tail = url.rpartition("@")
     if not at:
         return url

@@ -40,6 +40,7 @@ __all__ = [
     "load_members",
     "load_names",
     "load_numbers",
+    "load_places",
     "without_exclusions",
 ]
 
@@ -69,6 +70,7 @@ class Kind(IntEnum):
     PRESENCE = 5  # who joined and who left; the body is JSON
     ASK = 6  # who do you have? The body is JSON: a number for the question, and the groups it is about
     STATE = 7  # the answer; the body is JSON
+    NOBODY = 8  # an answer about several groups, in which there is nobody; the body is JSON
 
 
 class Malformed(ValueError):
@@ -228,15 +230,17 @@ class MemberState(NamedTuple):
         number: the connection's, in its process.
         key: names whom it belongs to; `None` if it stands for itself.
         info: what it was added with, as JSON.
+        since: when it was added with that, in microseconds of Unix time, by its process's clock; 0 if that is not said.
     """
 
     number: int
     key: str | None
     info: str
+    since: int = 0
 
 
 def load_members(listed: Any) -> list[MemberState]:
-    """Members, as they stand in a body: a list of number, key, info each.
+    """Members, as they stand in a body: a list of number, key, info and since each.
 
     Raises:
         Malformed: they do not.
@@ -247,13 +251,15 @@ def load_members(listed: Any) -> list[MemberState]:
     for one in listed:
         if not isinstance(one, list) or len(one) < 3:
             raise Malformed("a member is not a list of number, key and info")
-        number, key, info = one[:3]
+        number, key, info, since = [*one, 0][:4]
+        if type(since) is not int:
+            raise Malformed("the time since when a member is there is none")
         if type(number) is not int or not (key is None or (isinstance(key, str) and len(key) <= MAX_KEY)):
             raise Malformed("a member's number or key is none")
         if not isinstance(info, str) or len(info) > MAX_INFO:
             raise Malformed("a member's info is no JSON, or too long")
         load_given(info)
-        members.append(MemberState(number, key, info))
+        members.append(MemberState(number, key, info, since))
     return members
 
 
@@ -268,6 +274,19 @@ def load_names(listed: Any) -> list[str]:
     if any(len(one.encode()) > MAX_NAME for one in listed):
         raise Malformed("the name of a group is too long")
     return listed
+
+
+def load_places(listed: Any) -> list[tuple[str, int, int]]:
+    """Names of groups, as they stand in a body, each with an epoch and a sequence.
+
+    Raises:
+        Malformed: they do not.
+    """
+    if not isinstance(listed, list) or not all(isinstance(one, list) and len(one) >= 3 for one in listed):
+        raise Malformed("its groups are not a list of name, epoch and sequence")
+    names = load_names([one[0] for one in listed])
+    numbers = load_numbers([number for one in listed for number in one[1:3]])
+    return list(zip(names, numbers[::2], numbers[1::2], strict=True))
 
 
 def load_numbers(listed: Any) -> list[int]:

@@ -71,9 +71,8 @@ class Backlog:
         self._waiting: deque[FanOut] = deque()  # each once
         self._called: set[Listener] = set()  # to whom it is left to go on
 
-    def _go_on_later(self, fan_out: FanOut) -> None:
-        """Leave it to every listener that has some of its members: one that has ended must not be waited for."""
-        listeners = fan_out.listeners()
+    def _go_on_later(self, fan_out: FanOut, listeners: set[Listener]) -> None:
+        """Leave it to all these listeners: one that has ended must not be waited for."""
         with self._lock:
             if not fan_out.is_waiting:
                 fan_out.is_waiting = True
@@ -234,15 +233,14 @@ class FanOut:
         self._leave()
 
     def _leave(self) -> None:
+        # Before others may deliver: where they have delivered all by then, it would wait for a turn from nobody.
+        listeners = self._listeners_of_the_next()
         self._is_running = False
-        self._backlog._go_on_later(self)
+        self._backlog._go_on_later(self, listeners)
 
-    def listeners(self) -> set[Listener]:
+    def _listeners_of_the_next(self) -> set[Listener]:
         """Those of the members that are next."""
-        try:
-            members = self._queue[0].members
-        except IndexError:  # somebody else has delivered all meanwhile
-            return set()
+        members = self._queue[0].members
         if members is not self._members:
             self._members = members
             self._listeners = set(map(attrgetter("listener"), members))

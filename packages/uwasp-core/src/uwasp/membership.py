@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import random
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator
@@ -56,6 +57,8 @@ PART = 200
 # How many changes servers are told of at once, and how many members of a process that is gone are taken out: it takes
 # a slice, in which nobody else has the lock.
 MOST_AT_ONCE = 500
+# How often others are asked whom they have in all groups, at most, in seconds: who loses an answer asks again.
+ASKED_PERIOD = 2.0
 # For so many groups it is remembered how much was sent to them.
 MOST_SEQUENCES = 2**14
 # So many processes that are gone are remembered, in case they come back.
@@ -187,6 +190,8 @@ class Membership:
         self._is_answering = False
         self._questions: dict[int, _Question] = {}
         self._numbers = itertools.count(1)  # of questions
+        self._asked_all_at = -math.inf  # seconds of `time.monotonic()`
+        self._has_to_ask = False  # all are to be asked again
         self._gone: OrderedDict[bytes, None] = OrderedDict()
         self._figures: dict[str, Counter[str]] = {}
         self._troubles: dict[str, float] = {}  # when each was logged, in seconds of `time.monotonic()`
@@ -212,6 +217,7 @@ class Membership:
     def add(self, name: str, ws: WebSocket, info: str, key: str | None) -> None:
         """See `uwasp.Group.add`."""
         connection = ws.connection
+        state = MemberState(connection.number, key, info, time.time_ns() // 1000)
         with self._lock:
             here = self._groups.get(name)
             is_first = here is None
@@ -224,7 +230,7 @@ class Membership:
             if connection not in here.members:
                 here.members[connection] = ws
                 here.snapshots.clear()
-            self._change_locked(here, connection, MemberState(connection.number, key, info))
+            self._change_locked(here, connection, state)
             if is_first:
                 self.transport.subscribe(name, partial(self._heard, here))
         if not connection.enter(here):
@@ -250,13 +256,17 @@ class Membership:
             here = self._groups.get(name)
             if here is None or connection not in here.members:
                 return
+        connection.exit(here)  # before: whoever adds it again from now on has it enter again
+        with self._lock:
+            here = self._groups.get(name)
+            if here is None or connection not in here.members:
+                return
             del here.members[connection]
             here.snapshots.clear()
             self._change_locked(here, connection, None)
             if not here.members:
                 del self._groups[name]
                 self.transport.unsubscribe(name)
-        connection.exit(here)
 
     def send(self, name: str, message: Any, excluded: list[tuple[bytes, int]]) -> None:
         """See `uwasp.Group.send`; those who are excluded are given as a process and a number there."""
@@ -356,13 +366,43 @@ class Membership:
             names = list(self._groups) if channel is None else [channel] if channel in self._groups else []
             for name in names:
                 self._miss_locked(self._groups[name])
-        for asking in self._askings(names):
-            if channel is None:
-                self.transport.tell_all(asking)
-            else:
+        if names and channel is None:
+            self._ask_all()
+        elif channel is not None:
+            for asking in self._askings(names):
                 self.transport.publish(channel, asking)
         if names:
             self._log_missed(names)
+
+    def _ask_all(self) -> None:
+        """Ask everybody whom they have in our groups; but if that was done just now, once more, in a while."""
+        now = time.monotonic()
+        with self._lock:
+            due = self._asked_all_at + ASKED_PERIOD
+            if now < due:
+                if not self._has_to_ask and self._listener is not None:
+                    self._has_to_ask = True
+                    # Not all processes in the same moment, or the answers would be too many again.
+                    self._listener.call_later(due - now + random.uniform(0, ASKED_PERIOD), self._ask_all_again)
+                return
+            self._asked_all_at = now
+            names = list(self._groups)
+        for asking in self._askings(names):
+            self.transport.tell_all(asking)
+
+    def _ask_all_again(self) -> None:
+        with self._lock:
+            self._has_to_ask = False
+            names = list(self._groups)
+            self._asked_all_at = time.monotonic() + GATHERED * len(names) / PART
+        self._go_on_asking(self._askings(names))
+
+    def _go_on_asking(self, askings: Iterator[bytes]) -> None:
+        """In the listener, one after the other: what answers them all at once may be more than a bus keeps."""
+        asking = next(askings, None)
+        if asking is not None and self._listener is not None:
+            self.transport.tell_all(asking)
+            self._listener.call_later(GATHERED, partial(self._go_on_asking, askings))
 
     def appeared(self, process: bytes) -> None:
         with self._lock:
@@ -460,23 +500,43 @@ class Membership:
         with self._lock:
             self._is_answering = True
         try:
+            nobody = []
             for name in names:
-                for answer in self._answers(name, question):
-                    self.transport.tell(message.sender, answer)
+                with self._lock:
+                    here = self._groups.get(name)
+                    members = [] if here is None else here.presence.of(self._process)
+                    place = self._sequences.get(name)
+                epoch, sequence = (0, 0) if place is None else (place.epoch, place.sequence)
+                if members or question:
+                    for answer in self._answers(name, members, epoch, sequence, question):
+                        self.transport.tell(message.sender, answer)
+                else:  # as for nearly all where many groups are asked for, which so many answers would be too much for
+                    nobody.append((name, epoch, sequence))
+            if nobody:
+                dumped = envelope.dump({"groups": nobody})
+                self.transport.tell(message.sender, Envelope(Kind.NOBODY, self._process, 0, 0, "", dumped).encode())
         finally:
             self._is_answering = False
 
-    def _answers(self, name: str, question: int) -> Iterator[bytes]:
+    def _answers(
+        self, name: str, members: list[MemberState], epoch: int, sequence: int, question: int
+    ) -> Iterator[bytes]:
         """Whom this process has in a group, in parts; and where it is in what it sends there."""
-        with self._lock:
-            here = self._groups.get(name)
-            members = [] if here is None else here.presence.of(self._process)
-            place = self._sequences.get(name)
-            epoch, sequence = (0, 0) if place is None else (place.epoch, place.sequence)
         for begin in range(0, max(1, len(members)), PART):
             part = members[begin : begin + PART]
             said = {"question": question, "begin": begin, "rest": len(members) - begin - len(part), "members": part}
             yield Envelope(Kind.STATE, self._process, epoch, sequence, name, envelope.dump(said)).encode()
+
+    def _nobody(self, message: Envelope) -> None:
+        sender = message.sender
+        for name, epoch, sequence in envelope.load_places(envelope.load(message.body).get("groups")):
+            with self._lock:
+                here = self._groups.get(name)
+                if here is not None:
+                    here.parts.pop(sender, None)
+                    here.heard.setdefault(sender, (epoch, sequence))
+                    here.presence.keep(sender, ())
+                    self._tell_presence_soon_locked(here)
 
     def _answer(self, message: Envelope) -> None:
         said = envelope.load(message.body)
@@ -721,4 +781,5 @@ _REACTIONS: dict[int, Callable[[Membership, Envelope], None]] = {
     Kind.PRESENCE: Membership._presence,
     Kind.ASK: Membership._question,
     Kind.STATE: Membership._answer,
+    Kind.NOBODY: Membership._nobody,
 }

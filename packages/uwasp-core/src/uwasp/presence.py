@@ -56,6 +56,9 @@ class Member:
         return f"<Member {self.key!r} {self._info}>"
 
 
+_Person = dict[tuple[bytes, int], MemberState]
+
+
 class Presence:
     """Who is in one group."""
 
@@ -63,8 +66,8 @@ class Presence:
 
     def __init__(self) -> None:
         self._processes: dict[bytes, dict[int, MemberState]] = {}
-        # Each person's members, the one that was heard of last at the end: (process, number) -> info.
-        self._people: dict[str, dict[tuple[bytes, int], str]] = {}
+        # Each person's members, the one that was added last at the end: (process, number) -> what is known of it.
+        self._people: dict[str, _Person] = {}
         # Of those who have changed, what somebody may take for true of them: their info, or `None` for being away. That
         # is how it was before, and what `members` has said since. A `dict` is an ordered set.
         self._known: dict[str, dict[str | None, None]] = {}
@@ -81,8 +84,10 @@ class Presence:
         key = _key(process, state)
         self._changes(key)
         person = self._people.setdefault(key, {})
-        person.pop((process, state.number), None)
-        person[process, state.number] = state.info
+        last = next(reversed(person)) if person else None
+        person[process, state.number] = state
+        if last is not None and state.since < person[last].since:  # it was heard of late
+            person[last] = person.pop(last)
 
     def drop(self, process: bytes, number: int) -> None:
         """A member has left."""
@@ -147,9 +152,13 @@ class Presence:
         key = _key(process, state)
         self._changes(key)
         person = self._people[key]
+        was_last = next(reversed(person)) == (process, state.number)
         del person[process, state.number]
         if not person:
             del self._people[key]
+        elif was_last:
+            last = max(reversed(person), key=lambda one: person[one].since)
+            person[last] = person.pop(last)
 
     def _changes(self, key: str) -> None:
         """To be called before a person is changed."""
@@ -165,9 +174,9 @@ def _key(process: bytes, state: MemberState) -> str:
     return member_id(process, state.number) if state.key is None else state.key
 
 
-def _member(key: str, person: dict[tuple[bytes, int], str]) -> Member:
+def _member(key: str, person: _Person) -> Member:
     return Member(key, _last(person), len(person))
 
 
-def _last(person: dict[tuple[bytes, int], str]) -> str:
-    return person[next(reversed(person))]
+def _last(person: _Person) -> str:
+    return person[next(reversed(person))].info

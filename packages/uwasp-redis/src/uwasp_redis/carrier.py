@@ -229,8 +229,11 @@ class Carrier:
         waiting, self._waiting = self._waiting, []
         for channel in self._wanted:
             session.subscribe(channel, None)
-        for change in waiting:
-            self._change(*change)
+        for channel, heard in waiting:
+            if channel in self._wanted:
+                session.subscribe(channel, heard)
+            elif heard is not None:  # it has been left meanwhile
+                self._call(heard)
         session.subscribe(self._channels.own, None)
         session.subscribe(self._channels.all, None)
         session.say(wire.HELLO, self._hear)
