@@ -158,6 +158,13 @@ def test_a_goodbye_that_crosses_the_clients_end_answers_that(listener, connect, 
     assert connection.close_code == code
 
 
+def test_a_goodbye_is_said_to_all_where_the_others_end_and_are_gone_a_moment_later(listener, connect):
+    client, _ = connect("/late")
+    others_stay = iter([False])
+    listener.shut_down(threading.Event(), lambda: next(others_stay, True))
+    assert client.recv(4) == b"\x88\x02" + (1001).to_bytes(2, "big")
+
+
 def test_a_listener_that_fails_says_so_once_and_goes_on(listener, connect, caplog, monkeypatch):
     """Whatever it is: there are all the other connections."""
     client, _ = connect("/other")

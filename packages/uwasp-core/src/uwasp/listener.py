@@ -223,20 +223,21 @@ class Listener:
                 no). Once it returns no, the others are closed too. It must not wait.
         """
         self._goodbye = done
+        spreads = may_spread()  # asked once: another worker may be gone a moment later
         connections = self.connections()
-        if may_spread():
-            for number, connection in enumerate(connections):
-                connection.go_away(number / len(connections))
-        self._go_on_spreading(may_spread)
+        for number, connection in enumerate(connections):
+            connection.go_away(number / len(connections) if spreads else 0.0)
+        if spreads:
+            self._look_at_spreading(may_spread)
         self._look_for_the_end()
 
-    def _go_on_spreading(self, may_spread: Callable[[], bool]) -> None:
-        if may_spread():
-            if self._connections:
-                self.call_later(SPREAD_PERIOD, lambda: self._go_on_spreading(may_spread))
-        else:
+    def _look_at_spreading(self, may_spread: Callable[[], bool]) -> None:
+        """Close those that are left as soon as they may not be closed at a time of their own any more."""
+        if not may_spread():
             for connection in self.connections():
                 connection.go_away()
+        elif self._connections:
+            self.call_later(SPREAD_PERIOD, lambda: self._look_at_spreading(may_spread))
 
     def _look_for_the_end(self) -> None:
         if self._goodbye is not None and not self._connections and not self._serving:
