@@ -3713,6 +3713,20 @@ TESTING = [
         (CONNECT + "test_a_function_that_does_not_end_is_a_timeout_at_the_end[threads]",),
     ),
     Fault(
+        "a timeout does not say where the server is",
+        "says where in its code",
+        "        if type(one) is CoroutineType:\n            yield list(_awaiting(one))\n        elif",
+        "        if",
+        (CONNECT + "test_a_timeout_says_what_a_task_awaits_or_what_holds_up_the_loop",),
+    ),
+    Fault(
+        "a timeout does not say where a greenlet is",
+        "be it in a thread, a greenlet or a task",
+        '    greenlet = sys.modules.get("greenlet")\n',
+        '    greenlet: Any = sys.modules.get("")\n',
+        (CONNECT + "test_a_server_that_waits_in_on_open_can_be_waited_for_later[gevent]",),
+    ),
+    Fault(
         "a page cannot send to a group where the application is only tried",
         "groups work within the process, with one warning in the log",
         "        if server.startswith(FOR_DEVELOPMENT) or OF_WEBTEST in environ:",
