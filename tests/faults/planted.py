@@ -4140,6 +4140,16 @@ BROWSER = [
         ),
     ),
     Fault(
+        "a function for the URL is waited for for ever",
+        "or has not answered within `connectTimeout`, the attempt has failed",
+        "setTimeout(() => reject(new Error(",
+        "setTimeout(() => void (new Error(",
+        (
+            JAVASCRIPT
+            + "test_a_url_that_does_not_come_in_time_is_a_failed_attempt_and_opens_nothing_when_it_comes[node]",
+        ),
+    ),
+    Fault(
         "what is sent before it is open is lost",
         "sends, or keeps what it is given until the connection is open",
         "      const next = this.#kept.shift();\n",
