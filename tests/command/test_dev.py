@@ -348,6 +348,42 @@ def test_a_middleware_around_an_application_of_flask_goes_first(start_dev, proje
     assert echoes(start_dev())
 
 
+LOGS = """
+import logging
+
+app = create_app()
+app.logger.info("too low for a logger of Flask's, and said by nobody")
+logging.getLogger("site.high").addHandler(logging.StreamHandler())
+logging.getLogger("site.high").handlers[0].setLevel(logging.ERROR)
+
+
+@app.get("/log")
+def log():
+    app.logger.warning("of Flask's own")
+    logging.getLogger("site.high.below").error("of a handler's")
+    logging.getLogger("site.high.below").warning("too low for the handler")
+    logging.getLogger("site").info("of no handler's")
+    return "logged"
+"""
+
+
+def test_what_the_application_logs_is_written_once(start_dev, project):
+    if find_spec("flask") is None:
+        not_installed("flask")
+    (project / "app.py").write_text(f"{FLASK}\n{LOGS}")
+    dev = start_dev()
+    with urlopen(f"{dev.url}log", timeout=20) as response:
+        assert response.read() == b"logged"
+    dev.wait_for_output("GET /log 200")
+    lines = [re.sub(r"^\S*\d\d:\d\d:\d\d\S* |^\[.*\] ", "", line) for line in dev.output.splitlines()]
+    assert [line for line in lines if "GET" not in line and "open" not in line] == [
+        "WARNING in app: of Flask's own",
+        "of a handler's",
+        "WARNING site.high.below: too low for the handler",
+        "INFO site: of no handler's",
+    ]
+
+
 def test_a_project_of_django_is_found_by_its_manage_py(start_dev, django_project):
     wsgi = django_project / "mysite" / "wsgi.py"
     around = "from echo import Echo, WebSocketMiddleware\n"

@@ -3894,6 +3894,13 @@ COMMAND = [
         (DEV_TESTS + "test_a_signal_stops_it_quietly_and_leaves_nothing_running",),
     ),
     Fault(
+        "uwasp dev writes twice what Flask's loggers write",
+        "What Flask's and Django's own loggers write is written by them alone",
+        "    logging.getLogger().handlers[0].addFilter(_is_unsaid)\n",
+        "",
+        (DEV_TESTS + "test_what_the_application_logs_is_written_once",),
+    ),
+    Fault(
         "uwasp dev goes on where nobody reads what it says",
         "and so does a pipe behind which nobody reads any more",
         "        except BrokenPipeError:\n",
