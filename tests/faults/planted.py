@@ -4008,6 +4008,20 @@ COMMAND = [
         ("tests/command/test_check.py::test_a_router_that_forwards_no_frames_is_explained",),
     ),
     Fault(
+        "the server of a route of Flask is not told",
+        "the paths and their servers, those among the routes of Flask",
+        '    view.__qualname__ = getattr(server, "__qualname__", view.__name__)\n',
+        "",
+        ("tests/command/test_check.py::test_routes_of_flask_are_told",),
+    ),
+    Fault(
+        "a function at a route of Django is told as one of uWASP's",
+        "and of Django too, the options that are not",
+        "    converse.__module__ = called.__module__\n",
+        "",
+        ("tests/command/test_check.py::test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
+    ),
+    Fault(
         "what an application starts while it is looked at stays",
         "ends at once, with all that the application has started",
         "os.killpg(process.pid, signal.SIGKILL)\n            process.wait()",
