@@ -4022,6 +4022,13 @@ COMMAND = [
         ("tests/command/test_check.py::test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
     ),
     Fault(
+        "a unit whose user may not enter its folder is written without a word",
+        "If that user may not\nenter the folder of the application",
+        '    if options.kind == "systemd":\n        _say_what_is_closed',
+        '    if options.kind == "nginx":\n        _say_what_is_closed',
+        ("tests/command/test_config.py::test_a_unit_whose_user_may_not_enter_what_it_needs_says_so",),
+    ),
+    Fault(
         "what an application starts while it is looked at stays",
         "ends at once, with all that the application has started",
         "os.killpg(process.pid, signal.SIGKILL)\n            process.wait()",
