@@ -87,9 +87,12 @@ def test_the_project_of_the_page_about_django_runs(serve, handler):
         assert ask(client, "psst") == "psst (2 were louder)"
 
 
-def test_its_own_tests_pass_without_uwsgi(project):
-    folder, env = project("django.md", "threads")
-    assert "Ran 2 tests" in manage(folder, "test", "chat", env=env)
+def test_its_own_tests_pass_without_uwsgi_and_on_one_and_leave_the_database_of_the_site_alone(project):
+    (settings,) = [code for code in code_blocks(DOCUMENTS / "django.md", "python") if "# chat/settings.py" in code]
+    folder, env = project("django.md", "threads", settings)
+    before = (folder / "site.sqlite3").read_bytes()
+    assert "Ran 3 tests" in manage(folder, "test", "chat", env=env)
+    assert (folder / "site.sqlite3").read_bytes() == before
 
 
 def test_its_servers_in_async_def_run(serve):
