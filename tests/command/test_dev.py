@@ -136,6 +136,31 @@ def test_a_module_in_a_folder_below_a_new_one_and_a_variable_are_seen(start_dev,
     dev.wait_for_output("uwasp: reloaded", 2)
 
 
+def test_a_template_is_seen_and_what_an_editor_leaves_beside_it_is_not(start_dev, project):
+    if find_spec("flask") is None:
+        not_installed("flask")
+    rule = 'app.add_url_rule("/page", "page", lambda: render_template("a/page.html"))'
+    (project / "app.py").write_text(f"{FLASK}\nfrom flask import render_template\napp = create_app()\n{rule}\n")
+    templates = project / "templates" / "a"
+    templates.mkdir(parents=True)
+    (templates / "page.html").write_text("the first")
+    (project / "page.html").write_text("no template")
+
+    def page():
+        with urlopen(f"{dev.url}page", timeout=20) as response:
+            return response.read().decode()
+
+    dev = start_dev()
+    assert page() == "the first"
+    for left in (project / "page.html", templates / ".page.html.swp", templates / "page.html~"):
+        left.write_text("not to be seen")
+    (templates / "page.html").write_text("the second")
+    dev.wait_for_output("uwasp: reloaded")
+    assert page() == "the second"
+    changed = re.findall(r"^uwasp: (.*) has changed$", dev.output, re.MULTILINE)
+    assert changed == [str(Path("templates", "a", "page.html"))]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_it_quietly_and_leaves_nothing_running(start_dev, number):
     dev = start_dev("echo.py", "--processes", "2")

@@ -3894,6 +3894,13 @@ COMMAND = [
         (DEV_TESTS + "test_a_signal_stops_it_quietly_and_leaves_nothing_running",),
     ),
     Fault(
+        "a template that is saved is not seen",
+        "at all files in folders with the name `templates` there",
+        'TEMPLATES = "templates"',
+        'TEMPLATES = "template"',
+        (DEV_TESTS + "test_a_template_is_seen_and_what_an_editor_leaves_beside_it_is_not",),
+    ),
+    Fault(
         "uwasp dev writes twice what Flask's loggers write",
         "What Flask's and Django's own loggers write is written by them alone",
         "    logging.getLogger().handlers[0].addFilter(_is_unsaid)\n",
@@ -3916,7 +3923,7 @@ COMMAND = [
     ),
     Fault(
         "the file of variables is not looked at",
-        "at those of `--watch FOLDER`, and at the `--env-file`",
+        "at the same of `--watch FOLDER`, and at the `--env-file`",
         "        for path in self._files:\n            yield from _state(str(path))\n",
         "",
         (DEV_TESTS + "test_a_module_in_a_folder_below_a_new_one_and_a_variable_are_seen",),
@@ -4200,7 +4207,7 @@ DJANGO_OUTSIDE_UWSGI = "tests/frameworks/test_django_outside_uwsgi.py::"
 DJANGO = [
     Fault(
         "a page cannot send to a group in Django's tests",
-        "sends to nobody there, or to the clients of",
+        "sends to nobody, or to the clients of",
         '    return hasattr(mail, "outbox")',
         "    return False",
         (
