@@ -639,6 +639,25 @@ def test_a_timeout_says_what_a_task_awaits_or_what_holds_up_the_loop():
         ws.close()
 
 
+@pytest.mark.parametrize("handler", ["asyncio", "gevent", "threads"])
+def test_one_can_look_around_at_a_breakpoint(handler):
+    code = f"""
+import uwasp, uwasp.testing
+class Stopped(uwasp.Server):
+    def on_message(self, message):
+        breakpoint()
+        self.ws.send(message)
+application = uwasp.WebSocketMiddleware(print, "{handler}", [("/stopped", Stopped)])
+with uwasp.testing.connect(application, "/stopped", timeout=60) as ws:
+    ws.send("hello")
+    print("came back:", ws.receive())
+"""
+    answers = "p message.upper()\ncontinue\n"
+    run = subprocess.run([sys.executable, "-c", code], input=answers, capture_output=True, text=True, check=True)
+    assert "'HELLO'" in run.stdout
+    assert run.stdout.endswith("came back: hello\n")
+
+
 def test_greenlets_go_on_while_the_client_waits():
     import gevent
 
