@@ -4274,6 +4274,13 @@ DJANGO = [
         (DJANGO_DATABASE + "test_events_are_atomic_where_requests_are[threads]",),
     ),
     Fault(
+        "the log does not say what a proxy that ends TLS needs",
+        "the log says so where it looks like that",
+        'set SECURE_PROXY_SSL_HEADER" if page.scheme == "https"',
+        'set SECURE_PROXY_SSL_HEADER" if page.scheme == "wss"',
+        (DJANGO_TESTS + "test_the_same_host_by_another_scheme_is_another_origin[threads]",),
+    ),
+    Fault(
         "a page of any origin may open a WebSocket",
         "a page of another origin, which `CSRF_TRUSTED_ORIGINS` does not name",
         "        if not is_trusted(request):\n",
