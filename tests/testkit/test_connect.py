@@ -572,7 +572,7 @@ def test_a_server_that_waits_in_on_open_can_be_waited_for_later(handler):
 
     application = WebSocketMiddleware(page, handler, [("/waiting", Waiting)])
     with pytest.raises(TimeoutError, match=r"on_open to return.*\(wait=False does not\)") as raised:
-        connect(application, "/waiting", timeout=0.1)
+        connect(application, "/waiting", timeout=1)
     assert re.search(r"its server is here:\n.*, in on_open\n    told\.wait\(\)(\n|$)", str(raised.value))
     with connect(application, "/waiting", wait=False) as ws:
         told.set()
@@ -604,39 +604,38 @@ def test_events_of_async_def_run_and_fail_as_ever():
 
 
 def test_a_timeout_says_what_a_task_awaits_or_what_holds_up_the_loop():
-    held_up = threading.Event()
+    goes_on = threading.Event()
 
     class Waiting(Server):
         async def on_message(self, message):
             if message == "hold up":
-                held_up.wait()
+                goes_on.wait(60)
             else:
-                await self.never()
+                await self.somebody()
 
-        async def never(self):
-            await asyncio.sleep(3600)
+        async def somebody(self):
+            while not goes_on.is_set():
+                await asyncio.sleep(0.01)
 
     application = WebSocketMiddleware(page, "asyncio", [("/waiting", Waiting)])
 
     @application.every(60)
     def tick():
-        held_up.wait()
+        goes_on.wait(60)
 
     here = r"here:\n"
-    ws = connect(application, "/waiting", timeout=0.2)
-    ws.send("await")
-    with pytest.raises(TimeoutError, match=rf"its server is {here}.*, in on_message\n.*\n.*, in never\n"):
-        ws.receive()
-    other = connect(application, "/waiting", timeout=0.2)
-    with pytest.raises(TimeoutError, match=rf"tick at .* to return at /waiting; it is {here}.*, in tick\n"):
-        other.run(tick)
-    other.send("hold up")
-    with pytest.raises(TimeoutError, match=rf"its server is {here}.*, in on_message\n    held_up\.wait\(\)\n"):
-        other.receive()
-    held_up.set()
-    other.close()
-    with pytest.raises(TimeoutError):
-        ws.close()
+    with connect(application, "/waiting") as awaiting, connect(application, "/waiting", timeout=1) as holding_up:
+        try:
+            awaiting.send("await")
+            with pytest.raises(TimeoutError, match=rf"its server is {here}.*, in on_message\n.*\n.*, in somebody\n"):
+                awaiting.receive(timeout=1)
+            with pytest.raises(TimeoutError, match=rf"tick at .* to return at /waiting; it is {here}.*, in tick\n"):
+                holding_up.run(tick)
+            holding_up.send("hold up")
+            with pytest.raises(TimeoutError, match=rf"its server is {here}.*, in on_message\n    goes_on\.wait"):
+                holding_up.receive(timeout=1)
+        finally:
+            goes_on.set()
 
 
 @pytest.mark.parametrize("handler", ["asyncio", "gevent", "threads"])
