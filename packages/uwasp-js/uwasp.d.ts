@@ -80,7 +80,8 @@ export type SocketOptions = {
      */
     longestDelay?: number | undefined;
     /**
-     * ms, after which a handshake without an answer has failed (default: 20,000)
+     * ms, after which a URL's function or a handshake without an answer has failed
+     * (default: 20,000)
      */
     connectTimeout?: number | undefined;
     /**

@@ -31,7 +31,8 @@ const PROVEN = 5000; // milliseconds; a connection that has lived so long was no
  * @property {number} [maxFailures] after how many failures in a row it gives up (default: never)
  * @property {number} [firstDelay] ms, the longest wait after the first failure; it doubles with each (default: 500)
  * @property {number} [longestDelay] ms, the longest wait after any failure (default: 30,000)
- * @property {number} [connectTimeout] ms, after which a handshake without an answer has failed (default: 20,000)
+ * @property {number} [connectTimeout] ms, after which a URL's function or a handshake without an answer has failed
+ *     (default: 20,000)
  * @property {number} [maxQueue] how many messages are kept while it is not open (default: 100)
  * @property {number} [maxQueueSize] of how many bytes together (default: 1 MiB)
  */
@@ -177,7 +178,12 @@ export class Socket {
       this.#open(url);
       return;
     }
-    new Promise((resolve) => resolve(url()))
+    const { connectTimeout } = this.#options;
+    const late = new Promise((_, reject) => {
+      this.#timer = setTimeout(() => reject(new Error(`no URL within ${connectTimeout} ms`)), connectTimeout);
+    });
+    Promise.race([new Promise((resolve) => resolve(url())), late])
+      .finally(() => clearTimeout(this.#timer))
       .then((found) => this.#state === "closed" || this.#open(found))
       .catch((error) => this.#ended({ code: 1006, reason: String(error), wasClean: false }));
   }

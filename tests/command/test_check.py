@@ -62,9 +62,21 @@ from uwasp_flask import Sock
 app = create_app()
 
 
-@Sock(app).route("/rooms/<name>")
+sock = Sock(app)
+
+
+@sock.route("/rooms/<name>")
 def room(ws, name):
     pass
+
+
+class Games:
+    @sock.route("/games")
+    class Chess:
+        def __init__(self, ws): ...
+        def on_open(self): ...
+        def on_message(self, message): ...
+        def on_close(self): ...
 """
 
 
@@ -171,7 +183,7 @@ def test_routes_of_flask_are_told(project):
     (project / "app.py").write_text(f"{FLASK}{SOCK}")
     said = check(code=0, cwd=project)
     assert said.startswith("app:app loads under uWSGI 2.")
-    assert "  route: /rooms/<name>\n" in said
+    assert "  route: /games app.Games.Chess\n  route: /rooms/<name> app.room\n" in said
 
 
 URLS = """
@@ -180,7 +192,11 @@ from django.urls import include
 from echo import Echo
 from uwasp_django import websocket
 
-rooms = [path("<slug:room>/", websocket(Echo))]
+@websocket
+def whisper(ws, room):
+    pass
+
+rooms = [path("<slug:room>/", websocket(Echo)), path("<slug:room>/whisper/", whisper)]
 urlpatterns += [path("rooms/", include(rooms))]
 """
 
@@ -195,7 +211,7 @@ def test_websockets_of_django_are_told_and_whose_rule_for_origins_holds(django_p
     assert said.startswith("mysite.wsgi:application loads")
     assert "  handler: uwasp_threads.handler.ThreadHandler\n" in said
     assert "  options: as by default\n  origins: by Django's rule for forms: pages of the own host, and of CSRF" in said
-    assert "  route: /rooms/<slug:room>/ echo.Echo\n" in said
+    assert "  route: /rooms/<slug:room>/ echo.Echo\n  route: /rooms/<slug:room>/whisper/ mysite.urls.whisper\n" in said
     assert "! uwasp_django is not in INSTALLED_APPS, so manage.py check says nothing of WebSockets: add it\n" in said
     settings = site / "settings.py"
     settings.write_text(settings.read_text().replace("INSTALLED_APPS = [", "INSTALLED_APPS = ['uwasp_django',"))

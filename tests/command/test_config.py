@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect, unix_connect
@@ -16,6 +19,7 @@ from websockets.sync.client import connect, unix_connect
 from commands import port_of, port_of_router, uwasp
 from processes import BareUwsgi, Process, debian_uwsgi, listening_socket, require_program, uwsgi_program
 from test_run import shown
+from uwasp_cli.access import Closed, closed_to
 
 
 def written(kind, *arguments, **keywords) -> str:
@@ -156,6 +160,34 @@ def test_a_unit_of_systemd_is_sound_and_its_start_says_when_it_is_ready(project,
     subprocess.run(shlex.split(reload.replace("$MAINPID", str(uwsgi.popen.pid))), check=True)
     uwsgi.wait_for_output("spawned uWSGI worker 1", 2)
     assert uwsgi.popen.poll() is None
+
+
+def test_a_unit_whose_user_may_not_enter_what_it_needs_says_so(project):
+    project.chmod(0o700)
+    config = ["config", "echo:application", "--for", "systemd", "--user"]
+    said = uwasp(*config, "nobody", cwd=project)
+    places = rf"/\S+ \(drwx------\), and the unit needs {re.escape(str(project))}( and /\S+)*"
+    remedy = "have that elsewhere, such as in /srv, or name another --user"
+    assert re.search(rf"^uwasp: nobody may not enter {places}; {remedy}$", said.stderr, re.MULTILINE)
+    assert (said.returncode, said.stdout.count("User=nobody\n")) == (0, 1)
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    assert uwasp(*config, own, cwd=project).stderr == ""
+    assert uwasp(*config, "nobody-knows-them", cwd=project).stderr == ""
+
+
+def test_modes_and_links_keep_a_user_out():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        folder.chmod(0o755)
+        inner = folder / "home"
+        (inner / "bin").mkdir(parents=True)
+        (folder / "link").symlink_to(inner / "bin")
+        for mode, shown, is_closed in ((0o755, "drwxr-xr-x", False), (0o750, "drwxr-x---", True), (0o711, "", False)):
+            inner.chmod(mode)
+            closed = Closed(f"{inner} ({shown})", str(inner / "bin")) if is_closed else None
+            assert closed_to("nobody", str(inner / "bin")) == closed
+            assert closed_to("nobody", str(folder / "link")) == closed
+        assert closed_to("nobody", str(folder / "nothing is here")) is None
 
 
 def test_a_unit_has_paths_with_blanks_and_percent_signs_as_systemd_wants_them(project, tmp_path):

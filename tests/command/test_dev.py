@@ -136,6 +136,31 @@ def test_a_module_in_a_folder_below_a_new_one_and_a_variable_are_seen(start_dev,
     dev.wait_for_output("uwasp: reloaded", 2)
 
 
+def test_a_template_is_seen_and_what_an_editor_leaves_beside_it_is_not(start_dev, project):
+    if find_spec("flask") is None:
+        not_installed("flask")
+    rule = 'app.add_url_rule("/page", "page", lambda: render_template("a/page.html"))'
+    (project / "app.py").write_text(f"{FLASK}\nfrom flask import render_template\napp = create_app()\n{rule}\n")
+    templates = project / "templates" / "a"
+    templates.mkdir(parents=True)
+    (templates / "page.html").write_text("the first")
+    (project / "page.html").write_text("no template")
+
+    def page():
+        with urlopen(f"{dev.url}page", timeout=20) as response:
+            return response.read().decode()
+
+    dev = start_dev()
+    assert page() == "the first"
+    for left in (project / "page.html", templates / ".page.html.swp", templates / "page.html~"):
+        left.write_text("not to be seen")
+    (templates / "page.html").write_text("the second")
+    dev.wait_for_output("uwasp: reloaded")
+    assert page() == "the second"
+    changed = re.findall(r"^uwasp: (.*) has changed$", dev.output, re.MULTILINE)
+    assert changed == [str(Path("templates", "a", "page.html"))]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_it_quietly_and_leaves_nothing_running(start_dev, number):
     dev = start_dev("echo.py", "--processes", "2")
@@ -346,6 +371,42 @@ def test_a_middleware_around_an_application_of_flask_goes_first(start_dev, proje
     text = (project / "echo.py").read_text()
     (project / "app.py").write_text(f"{text}{FLASK}\napp = create_app()\n".replace("application =", "around ="))
     assert echoes(start_dev())
+
+
+LOGS = """
+import logging
+
+app = create_app()
+app.logger.info("too low for a logger of Flask's, and said by nobody")
+logging.getLogger("site.high").addHandler(logging.StreamHandler())
+logging.getLogger("site.high").handlers[0].setLevel(logging.ERROR)
+
+
+@app.get("/log")
+def log():
+    app.logger.warning("of Flask's own")
+    logging.getLogger("site.high.below").error("of a handler's")
+    logging.getLogger("site.high.below").warning("too low for the handler")
+    logging.getLogger("site").info("of no handler's")
+    return "logged"
+"""
+
+
+def test_what_the_application_logs_is_written_once(start_dev, project):
+    if find_spec("flask") is None:
+        not_installed("flask")
+    (project / "app.py").write_text(f"{FLASK}\n{LOGS}")
+    dev = start_dev()
+    with urlopen(f"{dev.url}log", timeout=20) as response:
+        assert response.read() == b"logged"
+    dev.wait_for_output("GET /log 200")
+    lines = [re.sub(r"^\S*\d\d:\d\d:\d\d\S* |^\[.*\] ", "", line) for line in dev.output.splitlines()]
+    assert [line for line in lines if "GET" not in line and "open" not in line] == [
+        "WARNING in app: of Flask's own",
+        "of a handler's",
+        "WARNING site.high.below: too low for the handler",
+        "INFO site: of no handler's",
+    ]
 
 
 def test_a_project_of_django_is_found_by_its_manage_py(start_dev, django_project):

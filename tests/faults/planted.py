@@ -3781,6 +3781,20 @@ TESTING = [
         (CONNECT + "test_a_function_that_does_not_end_is_a_timeout_at_the_end[threads]",),
     ),
     Fault(
+        "a timeout does not say where the server is",
+        "says where in its code",
+        "        if type(one) is CoroutineType:\n            yield list(_awaiting(one))\n        elif",
+        "        if",
+        (CONNECT + "test_a_timeout_says_what_a_task_awaits_or_what_holds_up_the_loop",),
+    ),
+    Fault(
+        "a timeout does not say where a greenlet is",
+        "be it in a thread, a greenlet or a task",
+        '    greenlet = sys.modules.get("greenlet")\n',
+        '    greenlet: Any = sys.modules.get("")\n',
+        (CONNECT + "test_a_server_that_waits_in_on_open_can_be_waited_for_later[gevent]",),
+    ),
+    Fault(
         "a page cannot send to a group where the application is only tried",
         "groups work within the process, with one warning in the log",
         "        if server.startswith(FOR_DEVELOPMENT) or OF_WEBTEST in environ:",
@@ -3948,6 +3962,20 @@ COMMAND = [
         (DEV_TESTS + "test_a_signal_stops_it_quietly_and_leaves_nothing_running",),
     ),
     Fault(
+        "a template that is saved is not seen",
+        "at all files in folders with the name `templates` there",
+        'TEMPLATES = "templates"',
+        'TEMPLATES = "template"',
+        (DEV_TESTS + "test_a_template_is_seen_and_what_an_editor_leaves_beside_it_is_not",),
+    ),
+    Fault(
+        "uwasp dev writes twice what Flask's loggers write",
+        "What Flask's and Django's own loggers write is written by them alone",
+        "    logging.getLogger().handlers[0].addFilter(_is_unsaid)\n",
+        "",
+        (DEV_TESTS + "test_what_the_application_logs_is_written_once",),
+    ),
+    Fault(
         "uwasp dev goes on where nobody reads what it says",
         "and so does a pipe behind which nobody reads any more",
         "        except BrokenPipeError:\n",
@@ -3963,7 +3991,7 @@ COMMAND = [
     ),
     Fault(
         "the file of variables is not looked at",
-        "at those of `--watch FOLDER`, and at the `--env-file`",
+        "at the same of `--watch FOLDER`, and at the `--env-file`",
         "        for path in self._files:\n            yield from _state(str(path))\n",
         "",
         (DEV_TESTS + "test_a_module_in_a_folder_below_a_new_one_and_a_variable_are_seen",),
@@ -4053,6 +4081,27 @@ COMMAND = [
         "        is_answered = answered.is_set()\n",
         "        is_answered = True\n",
         ("tests/command/test_check.py::test_a_router_that_forwards_no_frames_is_explained",),
+    ),
+    Fault(
+        "the server of a route of Flask is not told",
+        "the paths and their servers, those among the routes of Flask",
+        '    view.__qualname__ = getattr(server, "__qualname__", view.__name__)\n',
+        "",
+        ("tests/command/test_check.py::test_routes_of_flask_are_told",),
+    ),
+    Fault(
+        "a function at a route of Django is told as one of uWASP's",
+        "and of Django too, the options that are not",
+        "    converse.__module__ = called.__module__\n",
+        "",
+        ("tests/command/test_check.py::test_websockets_of_django_are_told_and_whose_rule_for_origins_holds",),
+    ),
+    Fault(
+        "a unit whose user may not enter its folder is written without a word",
+        "If that user may not\nenter the folder of the application",
+        '    if options.kind == "systemd":\n        _say_what_is_closed',
+        '    if options.kind == "nginx":\n        _say_what_is_closed',
+        ("tests/command/test_config.py::test_a_unit_whose_user_may_not_enter_what_it_needs_says_so",),
     ),
     Fault(
         "what an application starts while it is looked at stays",
@@ -4194,6 +4243,16 @@ BROWSER = [
         ),
     ),
     Fault(
+        "a function for the URL is waited for for ever",
+        "or has not answered within `connectTimeout`, the attempt has failed",
+        "setTimeout(() => reject(new Error(",
+        "setTimeout(() => void (new Error(",
+        (
+            JAVASCRIPT
+            + "test_a_url_that_does_not_come_in_time_is_a_failed_attempt_and_opens_nothing_when_it_comes[node]",
+        ),
+    ),
+    Fault(
         "what is sent before it is open is lost",
         "sends, or keeps what it is given until the connection is open",
         "      const next = this.#kept.shift();\n",
@@ -4216,7 +4275,7 @@ DJANGO_OUTSIDE_UWSGI = "tests/frameworks/test_django_outside_uwsgi.py::"
 DJANGO = [
     Fault(
         "a page cannot send to a group in Django's tests",
-        "sends to nobody there, or to the clients of",
+        "sends to nobody, or to the clients of",
         '    return hasattr(mail, "outbox")',
         "    return False",
         (
@@ -4281,6 +4340,13 @@ DJANGO = [
         "            return atomic(self, *args)\n",
         "            return own(self, *args)\n",
         (DJANGO_DATABASE + "test_events_are_atomic_where_requests_are[threads]",),
+    ),
+    Fault(
+        "the log does not say what a proxy that ends TLS needs",
+        "the log says so where it looks like that",
+        'set SECURE_PROXY_SSL_HEADER" if page.scheme == "https"',
+        'set SECURE_PROXY_SSL_HEADER" if page.scheme == "wss"',
+        (DJANGO_TESTS + "test_the_same_host_by_another_scheme_is_another_origin[threads]",),
     ),
     Fault(
         "a page of any origin may open a WebSocket",

@@ -230,11 +230,18 @@ def test_a_page_of_the_same_host_may_connect(uwsgi):
 )
 def test_pages_of_other_origins_get_403(uwsgi, origin):
     assert refused(f"{uwsgi.url}/echo/", origin=origin).status_code == 403
-    assert f"a page of '{origin}': that is neither the origin of this host, http://{uwsgi.address}, nor" in uwsgi.output
+    neither = f"a page of '{origin}': that is neither the origin of this host, http://{uwsgi.address}, nor"
+    assert f"{neither} one of CSRF_TRUSTED_ORIGINS\n" in uwsgi.output
 
 
 def test_the_same_host_by_another_scheme_is_another_origin(uwsgi):
     assert refused(f"{uwsgi.url}/echo/", origin=f"https://{uwsgi.address}").status_code == 403
+    assert "one of CSRF_TRUSTED_ORIGINS; if a proxy in front ends TLS, set SECURE_PROXY_SSL_HEADER\n" in uwsgi.output
+
+
+def test_the_same_host_by_another_port_is_another_origin(uwsgi):
+    assert refused(f"{uwsgi.url}/echo/", origin="https://127.0.0.1").status_code == 403
+    assert "one of CSRF_TRUSTED_ORIGINS; have the proxy in front pass on, in Host, the port that the" in uwsgi.output
 
 
 def test_behind_a_proxy_that_ends_tls_its_header_says_which_scheme_the_host_has(start, handler, database):

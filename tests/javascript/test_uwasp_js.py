@@ -197,6 +197,29 @@ def test_a_url_that_cannot_be_had_is_a_failed_attempt(run, runtime):
     assert [(close["code"], close["reason"]) for close in run("", "w.closes")] == [(1006, "Error: no ticket")] * 2
 
 
+def test_a_url_that_does_not_come_in_time_is_a_failed_attempt_and_opens_nothing_when_it_comes(run, runtime):
+    run(
+        "globalThis.answers = [];"
+        "globalThis.w = watch(() => new Promise((resolve) => answers.push(resolve)),"
+        " {connectTimeout: 50, firstDelay: 1, maxFailures: 2})"
+    )
+    runtime.wait_for("w.socket.state === 'closed'")
+    told = run("", "w.closes.map(({code, reason}) => [code, reason])")
+    assert told == [[1006, "Error: no URL within 50 ms"]] * 2
+    assert run("", "answers.length") == 2
+    run("answers.forEach((resolve) => resolve(`http://${host}/told`)); globalThis.other = watch('/told')")
+    runtime.wait_for("other.messages.length === 1")
+    assert run("other.socket.close()", "[w.opens, w.closes.length, w.socket.state]") == [0, 2, "closed"]
+
+
+def test_a_url_that_comes_in_time_is_not_given_up_for_the_time_that_the_handshake_takes(run, runtime):
+    with listening_socket() as silent:
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/"
+        run(f"globalThis.w = watch(async () => '{url}', {{connectTimeout: 50, maxFailures: 1}})")
+        runtime.wait_for("w.socket.state === 'closed'")
+    assert run("", "w.closes.map(({code, reason}) => [code, reason])") == [[1006, ""]]
+
+
 def test_a_url_that_is_none_is_a_failed_attempt(run, runtime):
     run("globalThis.w = watch(async () => 'http://[', {firstDelay: 1, maxFailures: 2})")
     runtime.wait_for("w.socket.state === 'closed'")

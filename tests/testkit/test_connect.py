@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -542,9 +544,17 @@ def test_a_failing_function_shows_its_traceback(functions):
 def test_a_function_that_does_not_end_is_a_timeout_at_the_end(functions):
     ws = connect(functions, "/pushing", timeout=0.2)
     assert ws.receive() == "first"
-    with pytest.raises(TimeoutError, match=r"waited 0.2 s for the server to end .* at /pushing"):
+    with pytest.raises(TimeoutError, match=r"waited 0.2 s for the server to end .* at /pushing") as raised:
         ws.close()
     assert ws.close_code == 1000
+    assert re.search(r'; its server is here:\n  File ".*test_connect.py", line \d+, in \w*pushing\n', str(raised.value))
+
+
+def test_a_timeout_says_where_a_function_receives_and_no_more(functions):
+    with connect(functions, "/echo") as ws:
+        with pytest.raises(TimeoutError, match="its server is here:") as raised:
+            ws.receive(timeout=0.05)
+        assert re.search(r"line \d+, in \w*echo\n    (async )?for message in ws:$", str(raised.value))
 
 
 # What is particular about single handlers
@@ -561,8 +571,9 @@ def test_a_server_that_waits_in_on_open_can_be_waited_for_later(handler):
             self.ws.send("told")
 
     application = WebSocketMiddleware(page, handler, [("/waiting", Waiting)])
-    with pytest.raises(TimeoutError, match=r"on_open to return.*\(wait=False does not\)"):
-        connect(application, "/waiting", timeout=0.1)
+    with pytest.raises(TimeoutError, match=r"on_open to return.*\(wait=False does not\)") as raised:
+        connect(application, "/waiting", timeout=1)
+    assert re.search(r"its server is here:\n.*, in on_open\n    told\.wait\(\)(\n|$)", str(raised.value))
     with connect(application, "/waiting", wait=False) as ws:
         told.set()
         assert ws.receive() == "told"
@@ -590,6 +601,60 @@ def test_events_of_async_def_run_and_fail_as_ever():
         ws.receive()
     ws.close()
     assert 'raise ValueError("raised in async def")' in traceback_of(failed.value)
+
+
+def test_a_timeout_says_what_a_task_awaits_or_what_holds_up_the_loop():
+    goes_on = threading.Event()
+
+    class Waiting(Server):
+        async def on_message(self, message):
+            if message == "hold up":
+                goes_on.wait(60)
+            else:
+                await self.somebody()
+
+        async def somebody(self):
+            while not goes_on.is_set():
+                await asyncio.sleep(0.01)
+
+    application = WebSocketMiddleware(page, "asyncio", [("/waiting", Waiting)])
+
+    @application.every(60)
+    def tick():
+        goes_on.wait(60)
+
+    here = r"here:\n"
+    with connect(application, "/waiting") as awaiting, connect(application, "/waiting", timeout=1) as holding_up:
+        try:
+            awaiting.send("await")
+            with pytest.raises(TimeoutError, match=rf"its server is {here}.*, in on_message\n.*\n.*, in somebody\n"):
+                awaiting.receive(timeout=1)
+            with pytest.raises(TimeoutError, match=rf"tick at .* to return at /waiting; it is {here}.*, in tick\n"):
+                holding_up.run(tick)
+            holding_up.send("hold up")
+            with pytest.raises(TimeoutError, match=rf"its server is {here}.*, in on_message\n    goes_on\.wait"):
+                holding_up.receive(timeout=1)
+        finally:
+            goes_on.set()
+
+
+@pytest.mark.parametrize("handler", ["asyncio", "gevent", "threads"])
+def test_one_can_look_around_at_a_breakpoint(handler):
+    code = f"""
+import uwasp, uwasp.testing
+class Stopped(uwasp.Server):
+    def on_message(self, message):
+        breakpoint()
+        self.ws.send(message)
+application = uwasp.WebSocketMiddleware(print, "{handler}", [("/stopped", Stopped)])
+with uwasp.testing.connect(application, "/stopped", timeout=60) as ws:
+    ws.send("hello")
+    print("came back:", ws.receive())
+"""
+    answers = "p message.upper()\ncontinue\n"
+    run = subprocess.run([sys.executable, "-c", code], input=answers, capture_output=True, text=True, check=True)
+    assert "'HELLO'" in run.stdout
+    assert run.stdout.endswith("came back: hello\n")
 
 
 def test_greenlets_go_on_while_the_client_waits():

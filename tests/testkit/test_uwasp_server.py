@@ -124,7 +124,7 @@ def test_the_end_of_a_connection_is_told_as_by_uwasp_testing(uwasp_server):
         assert client.closed
     with server.connect("/rooms/a") as client:
         assert client.receive() == "welcome"
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^waited 0.05 s for a message at /rooms/a$"):
             client.receive(timeout=0.05)
         assert (client.close_code, client.closed) == (None, False)
         client.close(4001, "enough")

@@ -6,10 +6,11 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from uwasp_cli import access
 from uwasp_cli.options import Option, Setup, options_for
 from uwasp_cli.problem import Problem
 from uwasp_cli.production import find_setup
@@ -119,10 +120,21 @@ def run(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     ini = options.ini or f"/etc/uwsgi/{name}.ini"
     print(WRITERS[options.kind](Site(name, ini, setup, used, options)), end="")
     say_what_is_left_out(left_out, setup.uwsgi)
+    if options.kind == "systemd":
+        _say_what_is_closed(options.user, (setup.folder, setup.uwsgi.path, sys.executable))
     if options.kind == "ini" and options.env_file:
         remedy = "have what starts uWSGI read it, as the unit of --for systemd does"
         print(f"uwasp: the variables of {options.env_file} are not in the ini; {remedy}", file=sys.stderr)
     return 0
+
+
+def _say_what_is_closed(user: str, places: Iterable[str]) -> None:
+    """Say which of the places that the unit needs are closed to its user: in a home, as a rule."""
+    found = dict.fromkeys(closed for place in places if (closed := access.closed_to(user, place)) is not None)
+    for outermost in dict.fromkeys(closed.place for closed in found):
+        needed = " and ".join(closed.path for closed in found if closed.place == outermost)
+        remedy = "have that elsewhere, such as in /srv, or name another --user"
+        print(f"uwasp: {user} may not enter {outermost}, and the unit needs {needed}; {remedy}", file=sys.stderr)
 
 
 def _ini(site: Site) -> str:

@@ -110,7 +110,10 @@ def _name(server: Any) -> str:
 def _routes_of_flask(application: Any) -> list[str]:
     """What uwasp-flask has among Flask's own routes."""
     rules = getattr(getattr(application, "url_map", None), "iter_rules", None)
-    return sorted(rule.rule for rule in rules() if rule.websocket) if rules is not None else []
+    if rules is None:
+        return []
+    views = application.view_functions
+    return sorted(f"{rule.rule} {_name(views.get(rule.endpoint))}" for rule in rules() if rule.websocket)
 
 
 def _is_of_django() -> bool:

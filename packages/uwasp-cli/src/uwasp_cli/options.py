@@ -129,7 +129,7 @@ PRODUCTION = (
         "descriptors of a process, of which a WebSocket needs one; where a billion are allowed, uWSGI's router would "
         "take 8 GB for its table",
     ),
-    Row("vacuum", lambda _: True, "Unix sockets are removed at a stop"),
+    Row("vacuum", lambda _: True, "Unix sockets are removed at a stop, but for that of a uWSGI that was reloaded"),
     Row("harakiri", lambda setup: setup.harakiri, "asked for: kills a worker in which a request takes so many seconds"),
     Row(
         "harakiri-graceful-timeout",

@@ -1,4 +1,4 @@
-"""Which Python files of a folder have changed."""
+"""Which Python files and templates of a folder have changed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 __all__ = ["Watcher"]
 
+TEMPLATES = "templates"  # the name of a folder, all of whose files count: frameworks read them once
 LEFT_OUT = ("__pycache__", "node_modules", "site-packages")
 
 
 class Watcher:
-    """Looks at all Python files below some folders, twice a second if that is soon done, and at some further files.
+    """Looks at all Python files and templates below some folders, twice a second if that is soon done, and at some
+    further files.
 
     Args:
         folders: those whose files are the application's; what is hidden, and environments, are left out.
@@ -56,8 +58,9 @@ class Watcher:
         for folder in self._folders:
             for above, below, names in os.walk(folder):
                 below[:] = [name for name in below if _is_wanted(above, name)]
+                are_templates = TEMPLATES in (folder.name, *Path(above).relative_to(folder).parts)
                 for name in names:
-                    if name.endswith(".py"):
+                    if name.endswith(".py") or (are_templates and not name.startswith(".") and not name.endswith("~")):
                         yield from _state(os.path.join(above, name))
 
 

@@ -10,8 +10,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
-from types import CodeType, FrameType
+from types import FrameType
 from typing import TYPE_CHECKING
+
+from uwasp.whereabouts import Stack, described, from_the_server_on
 
 if TYPE_CHECKING:
     from uwasp.listener import Listener
@@ -27,8 +29,6 @@ PERIOD = 1.0
 PATIENCE = 5
 # How long after one that was told a further one is not, in seconds: where each message takes long, they never end.
 QUIET = 60.0
-
-Stack = tuple[tuple[CodeType, int], ...]  # from the outermost call on, each with its line
 
 
 class Stall:
@@ -95,20 +95,15 @@ class Stall:
 
     def _tell(self, lasted: float, waiting: int, stacks: Counter[Stack]) -> None:
         ((stack, number),) = stacks.most_common(1) or [((), 0)]
-        calls = [traceback.FrameSummary(code.co_filename, line, code.co_name) for code, line in stack]
         logger.warning(
             "%s, and all have been busy for %.0f s; connections that wait for one: %d. %d consumers are here:\n%s",
             self._limit,
             lasted,
             waiting,
             number,
-            "".join(traceback.format_list(calls)).rstrip(),
+            described(stack),
         )
 
 
 def _stack(frame: FrameType) -> Stack:
-    """From where uWASP calls the server; how it came to that may differ, with the C or without."""
-    calls = list(traceback.walk_stack(frame))[::-1]
-    ours = [each.f_globals.get("__name__", "").startswith("uwasp") for each, _ in calls]
-    begin = ours.index(False, ours.index(True)) if True in ours and False in ours[ours.index(True) :] else 0
-    return tuple((each.f_code, line) for each, line in calls[begin:])
+    return from_the_server_on(list(traceback.walk_stack(frame))[::-1])

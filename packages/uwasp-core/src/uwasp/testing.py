@@ -35,6 +35,7 @@ from uwasp.listener import Listener
 from uwasp.native import new_lock
 from uwasp.poller import READABLE, WRITABLE
 from uwasp.stand_in import SocketPair, WSGIApplication
+from uwasp.whereabouts import described, stack_of
 
 __all__ = ["Client", "HandshakeRefused", "ServerFailed", "alone", "connect"]
 
@@ -318,7 +319,7 @@ class Client:
         handler = self._pair.handler
         assert handler is not None
         handler.spawn(_await if runs_later(function) == COROUTINE else _call, function, args, end)
-        self._wait(lambda: outcome, f"{function!r} to return", None)
+        self._wait(lambda: outcome, f"{function!r} to return", None, runs=end)
         result, error = outcome[0]
         if error is not None:
             raise error
@@ -410,15 +411,19 @@ class Client:
 
     # In the test's thread
 
-    def _wait(self, condition: Callable[[], object], what: str, timeout: float | None) -> None:
+    def _wait(self, condition: Callable[[], object], what: str, timeout: float | None, runs: object = None) -> None:
         """
+        Args:
+            runs: what has to run for that (default: the server).
+
         Raises:
-            TimeoutError: the condition does not hold in time.
+            TimeoutError: the condition does not hold in time. It says where in its code that is that runs.
             RuntimeError: it must not be waited for here.
         """
         timeout = self._timeout if timeout is None else timeout
         if not self._holds_in_time(condition, timeout):
-            raise TimeoutError(f"waited {timeout} s for {what} at {self._path}")
+            where = _where_is("it" if runs else "its server", runs or getattr(self._pair.connection, "server", None))
+            raise TimeoutError(f"waited {timeout} s for {what} at {self._path}{where}")
 
     def _holds_in_time(self, condition: Callable[[], object], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
@@ -504,6 +509,12 @@ class _AfterOpening(Told):
 
     def tell(self, server: Any) -> None:
         self._action()
+
+
+def _where_is(name: str, subject: object) -> str:
+    """For a message, as far as that can be told."""
+    stack = () if subject is None else stack_of(subject)
+    return f"; {name} is here:\n{described(stack)}" if stack else ""
 
 
 def _add_header(request: Request, name: str, value: str) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.utils.http import is_same_domain
 
-__all__ = ["is_trusted"]
+__all__ = ["is_trusted", "remedy"]
 
 
 def is_trusted(request: Any) -> bool:
@@ -25,6 +25,21 @@ def is_trusted(request: Any) -> bool:
     if origin is None or origin == f"{request.scheme}://{host}":
         return True
     return any(_matches(origin, trusted) for trusted in settings.CSRF_TRUSTED_ORIGINS)
+
+
+def remedy(request: Any) -> str:
+    """What else than CSRF_TRUSTED_ORIGINS may let in a page that was refused, for the log: if it looks like one of the
+    same site, of which a proxy has not passed on all.
+    """
+    try:
+        page, asked = urlsplit(request.META["HTTP_ORIGIN"]), urlsplit(f"//{request.get_host()}")
+        if page.hostname != asked.hostname:
+            return ""
+        if page.port != asked.port:
+            return "; have the proxy in front pass on, in Host, the port that the browser asked"
+    except ValueError:  # no URL, or no port
+        return ""
+    return "; if a proxy in front ends TLS, set SECURE_PROXY_SSL_HEADER" if page.scheme == "https" else ""
 
 
 def _matches(origin: str, trusted: str) -> bool:

@@ -92,6 +92,7 @@ def _conversing(function: Any) -> Callable[..., Any]:
     converse = converse_later if runs_later(called) == COROUTINE else converse_now
     converse.__name__ = called.__name__
     converse.__qualname__ = called.__qualname__
+    converse.__module__ = called.__module__
     vars(converse).update(called.__dict__, authorize=_authorize_by(getattr(called, "authorize", None)))
     return converse  # type: ignore[no-any-return]
 

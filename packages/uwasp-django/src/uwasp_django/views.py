@@ -15,7 +15,7 @@ from django.http import HttpResponse, HttpResponseNotAllowed
 from uwasp import takeover
 from uwasp.handshake import is_upgrade
 from uwasp_django.locale import Locale
-from uwasp_django.origin import is_trusted
+from uwasp_django.origin import is_trusted, remedy
 from uwasp_django.servers import is_class, made_of, name_of
 
 __all__ = ["KEY", "SERVER", "Visit", "websocket"]
@@ -77,11 +77,12 @@ def websocket(server: Any) -> Any:
         if not is_trusted(request):
             logger.warning(
                 "WebSocket refused at %a to a page of %a: that is neither the origin of this host, %s://%s, nor one of "
-                "CSRF_TRUSTED_ORIGINS",
+                "CSRF_TRUSTED_ORIGINS%s",
                 request.path,
                 request.META["HTTP_ORIGIN"],
                 request.scheme,
                 request.get_host(),
+                remedy(request),
             )
             raise PermissionDenied("this origin may not open a WebSocket here")
         visit: Visit | None = request.META.get(KEY)

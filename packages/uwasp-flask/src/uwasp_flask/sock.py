@@ -183,6 +183,7 @@ def make_view(server: Any) -> View:
         return opening.renewed(current_app).response(server, params)
 
     view.__name__ = name_of(server)
+    view.__qualname__ = getattr(server, "__qualname__", view.__name__)
     view.__module__ = getattr(server, "__module__", __name__)
     view.__doc__ = server.__doc__
     return view

@@ -53,6 +53,7 @@ class Client:
     ) -> None:
         if not path.startswith("/"):
             raise ValueError(f'a path begins with a slash, as in "/rooms/a", not {path!r}')
+        self._path = path
         self._timeout = timeout
         self._open = ExitStack()
         try:
@@ -125,10 +126,13 @@ class Client:
             ConnectionClosed: there will be none.
             TimeoutError: none has come.
         """
+        timeout = self._timeout if timeout is None else timeout
         try:
-            return self._connection.recv(self._timeout if timeout is None else timeout)
+            return self._connection.recv(timeout)
         except TheirConnectionClosed:
             raise self._closed_error() from None
+        except TimeoutError:
+            raise TimeoutError(f"waited {timeout} s for a message at {self._path}") from None
 
     def receive_json(self, timeout: float | None = None) -> Any:
         """The next message, which is JSON, as a value. Raises what `receive` raises, and `ValueError` for no JSON."""

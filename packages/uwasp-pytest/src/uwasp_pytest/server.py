@@ -22,7 +22,7 @@ THREADS = 4
 
 def start(
     application: str | Path,
-    folder: Path,
+    folder: str | Path,
     *arguments: str,
     env: Mapping[str, str] | None = None,
     program: Path | None = None,
@@ -40,11 +40,11 @@ def start(
     if isinstance(application, Path):
         application = application.absolute()  # it runs elsewhere
     given = (*_as_arguments(options), *arguments)
-    return Uwsgi(application, folder, *given, env=env, program=program, pythonpath=_importable())
+    return Uwsgi(application, Path(folder), *given, env=env, program=program, pythonpath=_importable())
 
 
 @contextmanager
-def serve(application: str | Path, folder: Path, *arguments: str, **options: Any) -> Iterator[Uwsgi]:
+def serve(application: str | Path, folder: str | Path, *arguments: str, **options: Any) -> Iterator[Uwsgi]:
     """A real uWSGI with an application, for as long as a `with` block lasts: for fixtures of a wider scope.
 
     Args:
