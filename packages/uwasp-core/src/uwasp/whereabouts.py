@@ -16,8 +16,8 @@ from typing import Any
 
 __all__ = ["Stack", "described", "from_the_server_on", "stack_of"]
 
-# What servers call: what goes on in there is not about their code.
-CALLED = ("uwasp.websocket", "uwasp.group", "uwasp_asyncio.websocket", "uwasp_asyncio.group", "uwasp_flask.websocket")
+# The modules, by their last name, that servers call: what goes on in there is not about the servers' code.
+CALLED = ("websocket", "group")
 
 Call = tuple[FrameType, int]  # and its line
 Stack = tuple[tuple[CodeType, int], ...]  # from the outermost call on, each with its line
@@ -30,7 +30,7 @@ def stack_of(subject: object) -> Stack:
     stacks = [calls for calls in _running() if any(_has(frame, subject) for frame, _ in calls)]
     stacks = [calls for calls in stacks if not all(_is_ours(frame) for frame, _ in calls)]
     calls = max(stacks, key=len, default=[])  # of a coroutine and of what it awaits, that of the outermost
-    of_the_server = itertools.takewhile(lambda call: _module(call[0]) not in CALLED, calls)
+    of_the_server = itertools.takewhile(lambda call: not _is_called(call[0]), calls)
     return from_the_server_on(of_the_server)
 
 
@@ -52,6 +52,10 @@ def described(stack: Stack) -> str:
 
 def _is_ours(frame: FrameType) -> bool:
     return _module(frame).startswith("uwasp")
+
+
+def _is_called(frame: FrameType) -> bool:
+    return _is_ours(frame) and _module(frame).rpartition(".")[2] in CALLED
 
 
 def _module(frame: FrameType) -> str:
