@@ -155,7 +155,7 @@ def test_a_tab_returns_by_itself_when_its_worker_was_killed(apart):
     ada, bob = apart
     _, killed = place(bob)
     os.kill(killed, signal.SIGKILL)
-    bob.wait_for_text("#status", "reconnecting")
+    bob.wait_for_text("#log", "The connection is lost.")  # which stays; it may be back in no time
     bob.wait_for_text("#status", "connected as Bob")
     _, process = place(bob)
     assert process != killed
