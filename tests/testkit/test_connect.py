@@ -19,6 +19,7 @@ import pytest
 import uwasp
 from uwasp import Allowed, ConnectionClosed, Group, Refusal, Server, WebSocketMiddleware
 from uwasp.testing import HandshakeRefused, ServerFailed, connect
+from uwasp_asyncio import AsyncioHandler
 
 KEPT_PAGE = [("Content-Type", "text/plain"), ("X-Kept", "yes")]
 
@@ -603,7 +604,12 @@ def test_events_of_async_def_run_and_fail_as_ever():
     assert 'raise ValueError("raised in async def")' in traceback_of(failed.value)
 
 
-def test_a_timeout_says_what_a_task_awaits_or_what_holds_up_the_loop():
+class OnTheLoopOfAsyncio(AsyncioHandler):
+    new_event_loop = asyncio.SelectorEventLoop
+
+
+@pytest.mark.parametrize("handler_class", ["asyncio", OnTheLoopOfAsyncio])
+def test_a_timeout_says_what_a_task_awaits_or_what_holds_up_the_loop(handler_class):
     goes_on = threading.Event()
 
     class Waiting(Server):
@@ -617,7 +623,7 @@ def test_a_timeout_says_what_a_task_awaits_or_what_holds_up_the_loop():
             while not goes_on.is_set():
                 await asyncio.sleep(0.01)
 
-    application = WebSocketMiddleware(page, "asyncio", [("/waiting", Waiting)])
+    application = WebSocketMiddleware(page, handler_class, [("/waiting", Waiting)])
 
     @application.every(60)
     def tick():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from uwasp.whereabouts import Stack, described, from_the_server_on
+from uwasp.whereabouts import Stack, described, of_the_server
 
 if TYPE_CHECKING:
     from uwasp.listener import Listener
@@ -106,4 +106,4 @@ class Stall:
 
 
 def _stack(frame: FrameType) -> Stack:
-    return from_the_server_on(list(traceback.walk_stack(frame))[::-1])
+    return of_the_server(list(traceback.walk_stack(frame))[::-1])

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from types import CodeType, CoroutineType, FrameType
 from typing import Any
 
-__all__ = ["Stack", "described", "from_the_server_on", "stack_of"]
+__all__ = ["Stack", "described", "of_the_server", "stack_of"]
 
 # The modules, by their last name, that servers call: what goes on in there is not about the servers' code.
 CALLED = ("websocket", "group")
@@ -24,24 +24,21 @@ Stack = tuple[tuple[CodeType, int], ...]  # from the outermost call on, each wit
 
 
 def stack_of(subject: object) -> Stack:
-    """The calls of whoever runs something, which one of them has in a local variable: from where uWASP calls the server
-    on, until that calls uWASP. None if nobody runs it, or it has called nothing of the server's.
+    """The calls of whoever runs something, which one of them has in a local variable: those of the server. None if
+    nobody runs it, or it has called nothing of the server's.
     """
     stacks = [calls for calls in _running() if any(_has(frame, subject) for frame, _ in calls)]
     stacks = [calls for calls in stacks if not all(_is_ours(frame) for frame, _ in calls)]
-    calls = max(stacks, key=len, default=[])  # of a coroutine and of what it awaits, that of the outermost
-    of_the_server = itertools.takewhile(lambda call: not _is_called(call[0]), calls)
-    return from_the_server_on(of_the_server)
+    return of_the_server(max(stacks, key=len, default=[]))  # of a coroutine and of what it awaits, the outermost's
 
 
-def from_the_server_on(calls: Iterable[Call]) -> Stack:
-    """Of some calls, the outermost first, those from where uWASP calls the server; how it came to that may differ, with
-    the C or without.
+def of_the_server(calls: Iterable[Call]) -> Stack:
+    """Of some calls, the outermost first, those from where uWASP calls the server until that calls uWASP. How it came
+    to the first may differ: by an event loop in Python or in C, with our C or without.
     """
-    calls = list(calls)
-    ours = [_is_ours(frame) for frame, _ in calls]
-    begin = ours.index(False, ours.index(True)) if True in ours and False in ours[ours.index(True) :] else 0
-    return tuple((frame.f_code, line) for frame, line in calls[begin:])
+    calls = list(itertools.takewhile(lambda call: not _is_called(call[0]), calls))
+    begin = max((number for number, (frame, _) in enumerate(calls, 1) if _is_ours(frame)), default=0)
+    return tuple((frame.f_code, line) for frame, line in calls[begin:] or calls)
 
 
 def described(stack: Stack) -> str:
