@@ -29,7 +29,8 @@ def stack_of(subject: object) -> Stack:
     """
     stacks = [calls for calls in _running() if any(_has(frame, subject) for frame, _ in calls)]
     stacks = [calls for calls in stacks if not all(_is_ours(frame) for frame, _ in calls)]
-    return of_the_server(max(stacks, key=len, default=[]))  # of a coroutine and of what it awaits, the outermost's
+    calls = max(stacks, key=len, default=[])  # of a coroutine and of what it awaits, that of the outermost
+    return of_the_server(calls)
 
 
 def of_the_server(calls: Iterable[Call]) -> Stack:
