@@ -966,7 +966,13 @@ def test_a_process_has_one_default_bus(world):
 
 
 def test_no_password_of_a_bus_is_shown(world):
-    assert repr(Bus("scripted://me:secret@host/0")) == "<Bus scripted://me:...@host/0>"
+    for given, shown in (
+        ("scripted://me:secret@host/0", "scripted://me:...@host/0"),
+        ("scripted://:sec//r@et@one:1,two:2/0", "scripted://:...@one:1,two:2/0"),
+        ("scripted:me:secret@host", "scripted:me:...@host"),
+        ("scripted://me@host:6379/0", "scripted://me@host:6379/0"),
+    ):
+        assert repr(Bus(given)) == f"<Bus {shown}>"
     url = "scripted://me:secret@host/0?key_password=secret&prefix=mine"
     assert repr(Bus(url)) == "<Bus scripted://me:...@host/0?key_password=...&prefix=mine>"
     set_default("scripted:2", lambda: None)

@@ -301,9 +301,4 @@ def set_default(bus: Bus | str | None, new_waiter: Callable[[], Waiter | None]) 
 
 def _without_password(url: str) -> str:
     url = re.sub("(password=)[^&]*", r"\1...", url)  # an option of its transport
-    head, at, tail = url.rpartition("@")
-    if not at:
-        return url
-    scheme, _, credentials = head.partition("//")
-    user = credentials.partition(":")[0]
-    return f"{scheme}//{user}:...@{tail}"
+    return re.sub("^([^:]*:/*[^:]*):.*@", r"\1:...@", url, flags=re.DOTALL)  # also of one that is malformed

@@ -223,7 +223,7 @@ class Listener:
                 no). Once it returns no, the others are closed too. It must not wait.
         """
         self._goodbye = done
-        spreads = may_spread()  # asked once: another worker may be gone a moment later
+        spreads = may_spread()  # one answer for all that follows: another worker may be gone a moment later
         connections = self.connections()
         for number, connection in enumerate(connections):
             connection.go_away(number / len(connections) if spreads else 0.0)
